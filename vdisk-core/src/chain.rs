@@ -1,0 +1,172 @@
+//! One image as a layer, and a stack of layers read as one complete disk.
+
+use crate::{
+    Disk, Error, ErrorKind, Extent, Format, Image, Kind, Result,
+    disk::{self, part_len},
+    format::Facts,
+    storage::{FileId, ImageFile},
+};
+use std::{path::Path, sync::Arc};
+
+/// One opened image without its parents. A differencing image alone is not complete.
+pub struct Layer {
+    format: &'static dyn Format,
+    image: Image,
+    facts: Facts,
+}
+
+impl Layer {
+    /// Joins an image to what its format says of it.
+    pub fn new(format: &'static dyn Format, image: Image, facts: Facts) -> Self {
+        Self {
+            format,
+            image,
+            facts,
+        }
+    }
+
+    /// The format.
+    pub fn format(&self) -> &'static dyn Format {
+        self.format
+    }
+
+    /// What the format says of the image.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The files that the image consists of; the first is the one that was opened.
+    pub fn files(&self) -> &[ImageFile] {
+        self.image.files()
+    }
+
+    /// The name of the file that was opened.
+    pub fn path(&self) -> &Path {
+        self.files().first().map_or(Path::new(""), ImageFile::path)
+    }
+
+    /// Who the file that was opened is.
+    pub fn file_id(&self) -> Option<FileId> {
+        self.files().first().and_then(|f| f.tag.id)
+    }
+}
+
+impl Disk for Layer {
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+    fn sector_size(&self) -> u32 {
+        self.image.sector_size()
+    }
+    fn extent_at(&self, pos: u64) -> Result<Extent> {
+        self.image.extent_at(pos).map_err(|e| e.path(self.path()))
+    }
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
+        self.image
+            .read_at(pos, buf)
+            .map_err(|e| e.path(self.path()))
+    }
+}
+
+/// A stack of layers read as one disk. Complete: what no layer records reads as zero.
+///
+/// Cheap to clone: the layers are shared.
+#[derive(Clone)]
+pub struct Chain {
+    layers: Vec<Arc<Layer>>,
+    size: u64,
+}
+
+impl Chain {
+    /// Stacks `layers`, topmost first. The disk has the size of the topmost.
+    ///
+    /// Nothing is checked but the sector sizes: [`open`](crate::open()) checks identities.
+    pub fn new(layers: Vec<Arc<Layer>>) -> Result<Self> {
+        let Some(top) = layers.first() else {
+            return Err(Error::new(ErrorKind::Usage, "chain", "has no layers"));
+        };
+        if let Some(odd) = layers.iter().find(|l| l.sector_size() != top.sector_size()) {
+            let detail = format!(
+                "has sectors of {} bytes, and the layer above it of {}",
+                odd.sector_size(),
+                top.sector_size()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "chain", detail).path(odd.path()));
+        }
+        let size = top.size();
+        Ok(Self { layers, size })
+    }
+
+    /// The same layers as a disk as long as the longest: for overlays, where lower layers show
+    /// past the end of the topmost.
+    #[must_use]
+    pub fn as_long_as_any(mut self) -> Self {
+        self.size = self.layers.iter().map(|l| l.size()).max().unwrap_or(0);
+        self
+    }
+
+    /// The layers, topmost first. Never empty.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// The topmost layer: the image that was opened.
+    pub fn top(&self) -> &Layer {
+        // `new` refuses an empty stack.
+        self.layers.first().unwrap_or_else(|| unreachable!())
+    }
+
+    /// The files of all layers.
+    pub fn files(&self) -> impl Iterator<Item = &ImageFile> {
+        self.layers.iter().flat_map(|l| l.files())
+    }
+
+    /// The layer that decides `pos`, and its answer; no layer below the base.
+    ///
+    /// The only place in the crate that knows how parents show through.
+    fn decide(&self, pos: u64) -> Result<(Option<&Layer>, Extent)> {
+        let mut end = self.size;
+        for (depth, layer) in self.layers.iter().enumerate() {
+            if pos >= layer.size() {
+                continue; // a parent may be smaller than its child
+            }
+            let mut found = layer.extent_at(pos)?;
+            end = end.min(found.range.end);
+            if found.kind != Kind::Absent {
+                found.range.end = end;
+                found.depth = depth;
+                return Ok((Some(layer), found));
+            }
+        }
+        let mut rest = Extent::empty(pos..end, Kind::Zero);
+        rest.depth = self.layers.len().saturating_sub(1);
+        Ok((None, rest))
+    }
+}
+
+impl Disk for Chain {
+    fn size(&self) -> u64 {
+        self.size
+    }
+    fn sector_size(&self) -> u32 {
+        self.top().sector_size()
+    }
+    fn extent_at(&self, pos: u64) -> Result<Extent> {
+        disk::check_range(self, pos, 1)?;
+        Ok(self.decide(pos)?.1)
+    }
+    fn read_at(&self, mut pos: u64, mut buf: &mut [u8]) -> Result<()> {
+        disk::check_range(self, pos, buf.len())?;
+        while !buf.is_empty() {
+            let (layer, extent) = self.decide(pos)?;
+            let (part, rest) = buf.split_at_mut(part_len(buf.len(), pos, extent.range.end));
+            match layer {
+                Some(layer) if extent.kind == Kind::Data => layer.read_at(pos, part)?,
+                _ => part.fill(0),
+            }
+            pos += part.len() as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! What a format is, and the one list of them.
+
+use crate::{
+    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, raw, storage::ImageFile,
+    target::Target, vhd, vmdk,
+};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// Every format there is. Adding one is a module and a line here: help, probing, conformance and
+/// fuzzing walk this list.
+pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+
+/// An image format.
+pub trait Format: Send + Sync {
+    /// Name on the command line and in reports.
+    fn name(&self) -> &'static str;
+    /// File name endings, without the dot, lower case.
+    fn extensions(&self) -> &'static [&'static str];
+    /// The subformats that can be written; the first is the default.
+    fn subformats(&self) -> &'static [Subformat];
+    /// Says whether `file` carries this format's signature. Reads a few sectors.
+    fn probe(&self, file: &ImageFile) -> Result<bool>;
+    /// Parses and checks the metadata; reads no contents.
+    fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer>;
+    /// Starts a new image.
+    fn create<'a>(
+        &self,
+        target: &'a mut dyn Target,
+        spec: &Spec<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>>;
+}
+
+/// One way of writing a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subformat {
+    /// Name on the command line; the format's own word.
+    pub name: &'static str,
+    /// Can be written front to back, so to a pipe.
+    pub streams: bool,
+    /// Can be a child that holds only differences to a parent.
+    pub child: bool,
+}
+
+/// What a format needs to know while it opens an image.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Opens extent files.
+    pub resolver: &'a dyn Resolver,
+    /// Treat an image without a parent as an overlay: its holes are absent, not zero.
+    pub overlay: bool,
+}
+
+/// What to create.
+#[derive(Clone, Debug)]
+pub struct Spec<'a> {
+    /// Virtual size in bytes; a multiple of 512.
+    pub size: u64,
+    /// One of the format's subformats.
+    pub subformat: &'static Subformat,
+    /// File name that the image will have, for formats that record it.
+    pub name: &'a str,
+    /// Identities and time.
+    pub ids: Ids,
+    /// Deflate level 1 to 9, for compressed subformats.
+    pub level: u32,
+    /// Set to create a differencing child.
+    pub parent: Option<ParentSpec>,
+}
+
+/// The parent that a new child records.
+#[derive(Clone, Debug)]
+pub struct ParentSpec {
+    /// Path from the child's folder to the parent.
+    pub relative: PathBuf,
+    /// The absolute path, recorded only where the caller asks for it.
+    pub absolute: Option<PathBuf>,
+    /// Who the parent is; `None` for a raw parent.
+    pub identity: Option<Identity>,
+    /// Last change of the parent, in seconds since 1970-01-01 UTC.
+    pub modified: u64,
+}
+
+/// How a writer wants its data prepared on worker threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As the guest sees it.
+    Plain,
+    /// Each unit deflated on its own (zlib, RFC 1950) at this level.
+    Deflate(u32),
+}
+
+/// Writes a new image, front to back.
+///
+/// # Contract
+/// Calls come in ascending order of position and do not overlap. A range starts at a multiple of
+/// [`unit`](Self::unit) and ends at one or at the end of the disk. What is never mentioned reads
+/// as zero in a base image, and as the parent does in a child.
+pub trait ImageWriter {
+    /// Bytes of the smallest piece that the image can record on its own; a power of two, at least
+    /// 512 and at most [`CHUNK`](crate::ops::CHUNK).
+    fn unit(&self) -> u64;
+    /// How the bytes given to [`data`](Self::data) are packed; if deflated, each call is one unit.
+    fn packing(&self) -> Packing {
+        Packing::Plain
+    }
+    /// Records what `range` of the disk holds.
+    fn data(&mut self, range: Range<u64>, bytes: &[u8]) -> Result<()>;
+    /// Records that `range` reads as zero, also where a parent holds something else.
+    fn zero(&mut self, range: Range<u64>) -> Result<()>;
+    /// Writes what remains and makes the image valid. The target is not flushed.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// The format of that name, as on the command line.
+///
+/// ```
+/// assert_eq!(vdisk_core::format::named("vhd")?.name(), "vhd");
+/// assert!(vdisk_core::format::named("floppy").is_err());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn named(name: &str) -> Result<&'static dyn Format> {
+    FORMATS
+        .iter()
+        .copied()
+        .find(|f| f.name() == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = FORMATS.iter().map(|f| f.name()).collect();
+            let detail = format!(
+                "'{name}' is not a known format; known are {}",
+                known.join(", ")
+            );
+            Error::new(ErrorKind::Usage, "format", detail)
+        })
+}
+
+/// The format that the file name's ending stands for, if any.
+///
+/// ```
+/// let format = vdisk_core::format::by_extension("a/b.VMDK".as_ref()).unwrap();
+/// assert_eq!(format.name(), "vmdk");
+/// ```
+pub fn by_extension(path: &Path) -> Option<&'static dyn Format> {
+    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+    FORMATS
+        .iter()
+        .copied()
+        .find(|f| f.extensions().contains(&ending.as_str()))
+}
+
+/// The writable subformat of `format` with that name (any case), or its default.
+///
+/// ```
+/// let vmdk = vdisk_core::format::named("vmdk")?;
+/// let stream = vdisk_core::format::subformat(vmdk, Some("streamOptimized"))?;
+/// assert!(stream.streams);
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn subformat(format: &dyn Format, name: Option<&str>) -> Result<&'static Subformat> {
+    let all = format.subformats();
+    let found = match name {
+        None => all.first(),
+        Some(name) => all.iter().find(|s| s.name.eq_ignore_ascii_case(name)),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|s| s.name).collect();
+        let detail = format!(
+            "'{}' cannot be written as {}; it can be {}",
+            name.unwrap_or_default(),
+            format.name(),
+            names.join(", ")
+        );
+        Error::new(ErrorKind::Usage, "subformat", detail)
+    })
+}
+
+/// What a format finds out about an image besides where its bytes are.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The format's own word for the variant: `monolithicSparse`, `dynamic`.
+    pub subformat: String,
+    /// The program that wrote the image, as far as it can be told.
+    pub creator: Option<String>,
+    /// Further facts worth showing, name and value.
+    pub details: Vec<(&'static str, String)>,
+    /// What a user of the image should know, a sentence each.
+    pub warnings: Vec<String>,
+    /// Who this image is, for a child to check.
+    pub identity: Option<Identity>,
+    /// Set for a differencing image.
+    pub parent: Option<ParentRef>,
+}

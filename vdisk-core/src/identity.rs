@@ -1,0 +1,80 @@
+//! Who an image is, and whom a child expects its parent to be.
+
+use std::{ffi::OsString, fmt};
+
+/// What a child records of its parent and checks when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// VMDK content ID: changes whenever the contents do.
+    Cid(u32),
+    /// VHD unique ID, in the byte order of the file.
+    Uuid([u8; 16]),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cid(cid) => write!(f, "CID {cid:08x}"),
+            Self::Uuid(bytes) => write!(f, "UUID {}", uuid::Uuid::from_bytes(*bytes)),
+        }
+    }
+}
+
+/// The parent that a differencing image names. Untrusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentRef {
+    /// Path names as written in the image, the most promising first.
+    pub hints: Vec<OsString>,
+    /// Who the parent must be; `None` for a raw parent, which has no identity.
+    pub identity: Option<Identity>,
+}
+
+/// The identities and the time that a new image is stamped with.
+///
+/// ```
+/// use vdisk_core::Ids;
+/// let ids = Ids::derived(&[7; 32], "vhd", 0);
+/// assert_eq!(ids, Ids::derived(&[7; 32], "vhd", 0)); // reproducible
+/// assert_ne!(ids, Ids::random(0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// RFC 9562 UUID, for formats that have one.
+    pub uuid: [u8; 16],
+    /// VMDK content ID. Neither 0 nor one of the two reserved values.
+    pub cid: u32,
+    /// Seconds since 1970-01-01 UTC.
+    pub created: u64,
+}
+
+impl Ids {
+    /// Fresh identities.
+    pub fn random(created: u64) -> Self {
+        Self::new(uuid::Uuid::new_v4(), created)
+    }
+
+    /// Identities that follow from `digest` and `salt` alone (UUID version 5).
+    pub fn derived(digest: &[u8; 32], salt: &str, created: u64) -> Self {
+        let mut name = salt.as_bytes().to_vec();
+        name.push(0);
+        name.extend(digest);
+        Self::new(
+            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &name),
+            created,
+        )
+    }
+
+    fn new(uuid: uuid::Uuid, created: u64) -> Self {
+        let [a, b, c, d, ..] = *uuid.as_bytes();
+        // fffffffe marks a disk that was never written, ffffffff "no parent".
+        let cid = match u32::from_be_bytes([a, b, c, d]) {
+            0 | 0xffff_fffe.. => 1,
+            cid => cid,
+        };
+        Self {
+            uuid: *uuid.as_bytes(),
+            cid,
+            created,
+        }
+    }
+}

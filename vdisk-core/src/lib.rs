@@ -1,0 +1,36 @@
+#![doc = include_str!("tour.md")]
+
+mod cache;
+pub mod chain;
+pub mod disk;
+mod error;
+pub mod format;
+mod identity;
+pub mod image;
+pub mod job;
+pub mod limits;
+mod mmap;
+pub mod open;
+pub mod ops;
+pub mod raw;
+mod resolve;
+pub mod storage;
+pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod units;
+pub mod vhd;
+pub mod vmdk;
+mod zeros;
+
+pub use chain::{Chain, Layer};
+pub use disk::{Disk, Extent, Kind};
+pub(crate) use error::InFile;
+pub use error::{Error, ErrorKind, Result, printable};
+pub use format::{FORMATS, Format, ImageWriter, Packing, Subformat};
+pub use identity::{Identity, Ids, ParentRef};
+pub use image::{Image, Layout, Place, Run};
+pub use job::{Job, Watch};
+pub use open::{OpenOptions, open, open_layer};
+pub use resolve::{Deny, FileResolver, Reference, Resolver};
+pub use zeros::is_zero;

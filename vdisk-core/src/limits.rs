@@ -1,0 +1,28 @@
+//! Every cap on what an image may ask for, in one place, each with its reason.
+
+/// Layers in a chain. VMware stops at 32 snapshots, Hyper-V at 64; more than this is a mistake or an attack.
+pub const CHAIN_DEPTH: usize = 256;
+
+/// Bytes of a VMDK descriptor. Real ones are below 20 KiB; VirtualBox accepts 10 MiB.
+pub const DESCRIPTOR: u64 = 1 << 20;
+
+/// Extent lines of a VMDK descriptor. 64 TiB in 2 GiB pieces need 32,768.
+pub const EXTENTS: usize = 65_536;
+
+/// Bytes of a grain directory: 128 TiB of 64 KiB grains need 16 MiB.
+pub const GRAIN_DIRECTORY: u64 = 64 << 20;
+
+/// Bytes of a VMDK grain. qemu accepts 1 GiB; nothing larger than 1 MiB has been seen.
+pub const GRAIN: u64 = 4 << 20;
+
+/// Entries of a VHD block allocation table: 2040 GiB in blocks of 512 KiB need 4.2 million.
+pub const BAT_ENTRIES: u32 = 8 << 20;
+
+/// Bytes of a VHD block. The default is 2 MiB.
+pub const BLOCK: u32 = 256 << 20;
+
+/// Bytes of a VHD parent locator. Windows reserves 64 KiB.
+pub const LOCATOR: u32 = 64 << 10;
+
+/// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
+pub const DISK_SIZE: u64 = 1 << 53;

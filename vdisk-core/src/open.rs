@@ -1,0 +1,254 @@
+//! From a path to a disk: which format, which parents, and whether they are the recorded ones.
+
+use crate::{
+    Chain, Disk, Error, ErrorKind, FORMATS, Format, InFile, Layer, ParentRef, Reference, Resolver,
+    Result, format,
+    format::Context,
+    limits, raw,
+    storage::{Access, ImageFile},
+};
+use std::{path::Path, sync::Arc};
+
+/// How images are opened.
+#[derive(Clone, Copy)]
+pub struct OpenOptions<'a> {
+    /// The format; `None` finds it out. Raw must be named unless the file name says raw.
+    pub format: Option<&'static dyn Format>,
+    /// Opens parents and extent files.
+    pub resolver: &'a dyn Resolver,
+    /// How the files are read.
+    pub access: Access,
+    /// Treat an image without a parent as an overlay: its holes are absent, not zero.
+    pub overlay: bool,
+}
+
+impl<'a> OpenOptions<'a> {
+    /// Finds the format out, reads by position, opens references by `resolver`.
+    pub fn new(resolver: &'a dyn Resolver) -> Self {
+        Self {
+            format: None,
+            resolver,
+            access: Access::Positioned,
+            overlay: false,
+        }
+    }
+}
+
+/// Opens the image at `path` with all its parents: a complete disk, or an error.
+///
+/// # Errors
+/// [`ErrorKind::WrongFormat`] if no format fits, [`ErrorKind::Corrupt`] if the metadata are
+/// damaged, [`ErrorKind::Reference`] if a parent or extent is missing or not the recorded one,
+/// [`ErrorKind::Policy`] if the resolver refuses it.
+///
+/// ```no_run
+/// use vdisk_core::{Disk, FileResolver, OpenOptions};
+/// let disk = vdisk_core::open("user.vmdk".as_ref(), &OpenOptions::new(&FileResolver::default()))?;
+/// println!("{} bytes in {} layers", disk.size(), disk.layers().len());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn open(path: &Path, options: &OpenOptions<'_>) -> Result<Chain> {
+    complete(open_layer(path, options)?, options)
+}
+
+/// Opens the image at `path` alone. A differencing image answers absent where its parents decide.
+pub fn open_layer(path: &Path, options: &OpenOptions<'_>) -> Result<Layer> {
+    open_file(ImageFile::open(path, options.access)?, options)
+}
+
+/// Opens an image from any storage, alone.
+///
+/// ```
+/// use vdisk_core::{Deny, Disk, OpenOptions, format, open, storage::ImageFile};
+/// let file = ImageFile::from_storage("memory", vec![0u8; 1024])?;
+/// let options = OpenOptions { format: Some(format::named("raw")?), ..OpenOptions::new(&Deny) };
+/// assert_eq!(open::open_file(file, &options)?.size(), 1024);
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
+    let path = file.tag.path.clone();
+    let format = match options.format {
+        Some(format) => format,
+        None => probe(&file)?,
+    };
+    let context = Context {
+        resolver: options.resolver,
+        overlay: options.overlay,
+    };
+    let layer = format.open(file, &context).in_file(&path)?;
+    if layer.size() > limits::DISK_SIZE {
+        let detail = format!("claims {} bytes, more than any format holds", layer.size());
+        return Err(Error::new(ErrorKind::Limit, "virtual size", detail).path(path));
+    }
+    Ok(layer)
+}
+
+/// Adds the parents of `top`: a complete disk, or an error.
+pub fn complete(top: Layer, options: &OpenOptions<'_>) -> Result<Chain> {
+    let (layers, trouble) = ancestors(top, options);
+    match trouble {
+        Some(error) => Err(error),
+        None => Chain::new(layers),
+    }
+}
+
+/// Walks from `top` to its parents as far as they can be opened and are the recorded ones.
+///
+/// The only chain walk: identity, depth and loops are checked here for all formats. Returns the
+/// layers found, topmost first, and what stopped the walk before its end.
+pub fn ancestors(top: Layer, options: &OpenOptions<'_>) -> (Vec<Arc<Layer>>, Option<Error>) {
+    let mut layers = vec![Arc::new(top)];
+    loop {
+        let Some(child) = layers.last() else {
+            return (layers, None);
+        };
+        let Some(wanted) = child.facts().parent.clone() else {
+            return (layers, None);
+        };
+        let path = child.path().to_owned();
+        match parent(child, &wanted, &layers, options).in_file(&path) {
+            Ok(layer) => layers.push(Arc::new(layer)),
+            Err(error) => return (layers, Some(error)),
+        }
+    }
+}
+
+/// Opens the parent that `child` records, and checks that it is the one.
+fn parent(
+    child: &Layer,
+    wanted: &ParentRef,
+    above: &[Arc<Layer>],
+    options: &OpenOptions<'_>,
+) -> Result<Layer> {
+    if above.len() >= limits::CHAIN_DEPTH {
+        let detail = format!("has more than {} layers", limits::CHAIN_DEPTH);
+        return Err(Error::new(ErrorKind::Limit, "chain", detail));
+    }
+    let Some(file) = child.files().first() else {
+        return Err(Error::new(
+            ErrorKind::Reference,
+            "parent",
+            "has no child file",
+        ));
+    };
+    let found = options
+        .resolver
+        .find(file, &Reference::Parent(&wanted.hints))?;
+    let mut mismatch = None;
+    for candidate in found {
+        if candidate.tag.id.is_some() && above.iter().any(|l| l.file_id() == candidate.tag.id) {
+            let detail = format!(
+                "'{}' is its own ancestor: a loop",
+                candidate.path().display()
+            );
+            mismatch.get_or_insert(Error::new(ErrorKind::Corrupt, "parent", detail));
+            continue;
+        }
+        // A parent without identity is raw by the child's word; its contents must not decide.
+        let format = wanted
+            .identity
+            .is_none()
+            .then_some(&raw::Raw as &'static dyn Format);
+        let layer = open_file(
+            candidate,
+            &OpenOptions {
+                format,
+                overlay: false,
+                ..*options
+            },
+        )?;
+        if layer.facts().identity == wanted.identity || wanted.identity.is_none() {
+            return Ok(layer);
+        }
+        mismatch.get_or_insert(changed(&layer, wanted));
+    }
+    Err(mismatch.unwrap_or_else(|| Error::new(ErrorKind::Reference, "parent", "was not found")))
+}
+
+fn changed(found: &Layer, wanted: &ParentRef) -> Error {
+    let name = |identity: Option<crate::Identity>| {
+        identity.map_or("no identity".to_owned(), |i| i.to_string())
+    };
+    let detail = format!(
+        "'{}' has {}, but the child was made from {}; it was changed or is another image",
+        found.path().display(),
+        name(found.facts().identity),
+        name(wanted.identity),
+    );
+    Error::new(ErrorKind::Reference, "parent", detail)
+}
+
+/// File name endings that mean raw and nothing else. `.img` is used for every format.
+const SURELY_RAW: [&str; 2] = ["raw", "dd"];
+
+/// Finds the format of `file`. Raw only where the name says so and nothing else matches.
+///
+/// A guest can write any signature into its raw disk. So a file that is raw by its name and
+/// something else by its contents is refused until somebody names the format.
+pub fn probe(file: &ImageFile) -> Result<&'static dyn Format> {
+    let mut found = None;
+    for format in FORMATS.iter().copied() {
+        if format.probe(file).in_file(file.path())? {
+            found = Some(format);
+            break;
+        }
+    }
+    let ending = file.path().extension().map(|e| e.to_ascii_lowercase());
+    let surely_raw = SURELY_RAW
+        .iter()
+        .any(|r| ending.as_deref() == Some((*r).as_ref()));
+    match found {
+        Some(format) if surely_raw => {
+            let detail = format!(
+                "is raw by its name and {} by its contents; name the input format",
+                format.name()
+            );
+            Err(Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path()))
+        }
+        Some(format) => Ok(format),
+        None => match format::by_extension(file.path()) {
+            Some(format) if format.name() == raw::Raw.name() => Ok(format),
+            _ => Err(unknown(file)),
+        },
+    }
+}
+
+/// Says what an unreadable file is, if its first bytes tell.
+fn unknown(file: &ImageFile) -> Error {
+    let mut head = [0u8; 512];
+    let len = crate::disk::part_len(head.len(), 0, file.size);
+    let mut detail = "is none of the image formats that can be read".to_owned();
+    if let Some(head) = head.get_mut(..len)
+        && file.read_at(0, head).is_ok()
+        && let Some((_, name)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic))
+    {
+        detail = format!("is {name}, which is not supported");
+        return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
+    }
+    if file.size == 0 {
+        detail = "is empty".to_owned();
+    } else {
+        let vmdk = file
+            .path()
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("vmdk"));
+        detail.push_str(if vmdk {
+            ": no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
+        } else {
+            " (if it is a raw disk, name the input format)"
+        });
+    }
+    Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path())
+}
+
+/// First bytes of formats that are told apart only to refuse them by name.
+const FOREIGN: &[(&[u8], &str)] = &[
+    (b"vhdxfile", "a VHDX image"),
+    (b"QFI\xfb", "a qcow image"),
+    (b"<<< ", "a VirtualBox VDI image"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"BZh", "bzip2-compressed"),
+    (b"\xfd7zXZ\0", "xz-compressed"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
+    (b"PK\x03\x04", "a ZIP archive"),
+];

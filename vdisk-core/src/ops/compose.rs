@@ -1,0 +1,370 @@
+//! Layers put together into one disk: finds out how they belong together, or says why they do not.
+//!
+//! A chain reads as its top. Siblings of one base are merged block by block. Overlays lie on each
+//! other, holes transparent, where the caller says that they are overlays.
+
+use super::merge::{MergeOptions, Merged, Preference, Sibling};
+use crate::{
+    Chain, Disk, Error, ErrorKind, Identity, Layer, OpenOptions, Result, disk,
+    open::{complete, open_layer},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// How layers are composed.
+#[derive(Clone, Copy)]
+pub struct ComposeOptions<'a> {
+    /// How the images are opened.
+    pub open: OpenOptions<'a>,
+    /// Layers without a parent are overlays: their holes show what lies below.
+    pub overlay: bool,
+    /// Bytes of a block when siblings are merged.
+    pub granularity: u64,
+    /// Who wins conflicts: a layer by its index among the images, and where (all of the disk, if
+    /// no range is given).
+    pub prefer: &'a [(usize, Option<(u64, u64)>)],
+}
+
+/// How the layers belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Each is the parent of the next, or an overlay on it.
+    Chain,
+    /// Several were made from the base.
+    Siblings,
+}
+
+/// The composed disk, before anything is written.
+pub enum Composed {
+    /// One stack.
+    Chain(Chain),
+    /// A base and its siblings. The flag says which of them are full disks, not children of the base.
+    Siblings {
+        /// The merge.
+        merged: Merged,
+        /// Index among the images of each sibling.
+        inputs: Vec<usize>,
+        /// True for a sibling that names no parent: that it comes from the base is only supposed.
+        full: Vec<bool>,
+    },
+}
+
+impl Composed {
+    /// The disk to read.
+    pub fn disk(&self) -> &dyn Disk {
+        match self {
+            Self::Chain(chain) => chain,
+            Self::Siblings { merged, .. } => merged,
+        }
+    }
+
+    /// How the layers belong together.
+    pub fn arrangement(&self) -> Arrangement {
+        match self {
+            Self::Chain(_) => Arrangement::Chain,
+            Self::Siblings { .. } => Arrangement::Siblings,
+        }
+    }
+}
+
+/// An input on its way: its own layer and all that lies beneath it.
+struct Input {
+    path: PathBuf,
+    stack: Vec<Arc<Layer>>,
+    /// Index of the input that it lies on.
+    on: Option<usize>,
+    overlay: bool,
+}
+
+impl Input {
+    fn identity(&self) -> Option<Identity> {
+        self.stack.first().and_then(|l| l.facts().identity)
+    }
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Arranges `images`, the lowest first. The first is opened with all its parents; of each other,
+/// the parent must be one of those before it.
+///
+/// # Errors
+/// [`ErrorKind::Reference`] if a layer's parent is not among the images,
+/// [`ErrorKind::Usage`] if the order contradicts the parents or an image is named twice.
+///
+/// ```no_run
+/// # use vdisk_core::{FileResolver, OpenOptions, ops::compose::{ComposeOptions, compose}};
+/// let options = ComposeOptions {
+///     open: OpenOptions::new(&FileResolver::default()),
+///     overlay: false,
+///     granularity: 512,
+///     prefer: &[],
+/// };
+/// let images = ["base.vmdk", "apps.vmdk", "user.vmdk"].map(Into::into);
+/// let composed = compose(&images, &options)?;
+/// println!("{} bytes", composed.disk().size());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn compose(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Composed> {
+    let inputs = open_all(images, options)?;
+    let leaves: Vec<usize> = (0..inputs.len())
+        .filter(|i| !inputs.iter().any(|other| other.on == Some(*i)))
+        // The base is what the others are compared with, also where none of them names it.
+        .filter(|&i| i > 0 || inputs.len() == 1)
+        .collect();
+    let rooted = |leaf: usize| root(&inputs, leaf) == 0;
+    if let [leaf] = leaves.as_slice()
+        && rooted(*leaf)
+    {
+        let overlay = inputs.iter().any(|i| i.overlay);
+        return stack(&inputs, *leaf).map(|chain| {
+            Composed::Chain(if overlay {
+                chain.as_long_as_any()
+            } else {
+                chain
+            })
+        });
+    }
+    let base = Sibling {
+        name: inputs.first().map(Input::name).unwrap_or_default(),
+        disk: Arc::new(stack(&inputs, 0)?),
+    };
+    let siblings = leaves
+        .iter()
+        .map(|&leaf| {
+            Ok(Sibling {
+                name: inputs.get(leaf).map(Input::name).unwrap_or_default(),
+                disk: Arc::new(stack(&inputs, leaf)?),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let merge = MergeOptions {
+        granularity: options.granularity,
+        preferences: preferences(&inputs, &leaves, options)?,
+    };
+    Ok(Composed::Siblings {
+        merged: Merged::new(base, siblings, merge)?,
+        full: leaves.iter().map(|&leaf| !rooted(leaf)).collect(),
+        inputs: leaves,
+    })
+}
+
+fn stack(inputs: &[Input], index: usize) -> Result<Chain> {
+    Chain::new(
+        inputs
+            .get(index)
+            .map(|i| i.stack.clone())
+            .unwrap_or_default(),
+    )
+}
+
+/// The lowest input beneath `index`.
+fn root(inputs: &[Input], mut index: usize) -> usize {
+    // Every input lies on an earlier one, so this ends.
+    while let Some(below) = inputs.get(index).and_then(|i| i.on) {
+        index = below;
+    }
+    index
+}
+
+fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Input>> {
+    let mut opened = Vec::new();
+    for (index, path) in images.iter().enumerate() {
+        let open = OpenOptions {
+            overlay: options.overlay && index > 0,
+            ..options.open
+        };
+        opened.push((path.clone(), open_layer(path, &open)?));
+    }
+    for (index, (path, layer)) in opened.iter().enumerate() {
+        let twice = opened
+            .iter()
+            .take(index)
+            .any(|(_, other)| other.file_id().is_some() && other.file_id() == layer.file_id());
+        if twice {
+            return Err(Error::new(ErrorKind::Usage, "compose", "is given twice").path(path));
+        }
+    }
+    let identities: Vec<Option<Identity>> =
+        opened.iter().map(|(_, l)| l.facts().identity).collect();
+    let names: Vec<PathBuf> = opened.iter().map(|(path, _)| path.clone()).collect();
+    let mut inputs: Vec<Input> = Vec::new();
+    for (index, (path, layer)) in opened.into_iter().enumerate() {
+        let input = if index == 0 {
+            let base = complete(layer, &options.open)?;
+            Input {
+                path,
+                stack: base.layers().to_vec(),
+                on: None,
+                overlay: false,
+            }
+        } else if layer.facts().parent.is_some() {
+            let on = parent_among(&inputs, &layer, &names, &identities)?;
+            lay(&inputs, on, path, layer, false)
+        } else if options.overlay {
+            if inputs.iter().skip(1).any(|i| i.on != Some(0)) && branches(&inputs) {
+                let detail = "is an overlay above siblings: compose the siblings first";
+                return Err(Error::new(ErrorKind::Usage, "compose", detail).path(path));
+            }
+            lay(&inputs, index - 1, path, layer, true)
+        } else {
+            Input {
+                path,
+                stack: vec![Arc::new(layer)],
+                on: None,
+                overlay: false,
+            }
+        };
+        inputs.push(input);
+    }
+    Ok(inputs)
+}
+
+/// True if two inputs lie on the same one.
+fn branches(inputs: &[Input]) -> bool {
+    inputs
+        .iter()
+        .enumerate()
+        .any(|(i, a)| a.on.is_some() && inputs.iter().skip(i + 1).any(|b| b.on == a.on))
+}
+
+fn lay(inputs: &[Input], on: usize, path: PathBuf, layer: Layer, overlay: bool) -> Input {
+    let mut stack = vec![Arc::new(layer)];
+    if let Some(below) = inputs.get(on) {
+        stack.extend(below.stack.iter().cloned());
+    }
+    Input {
+        path,
+        stack,
+        on: Some(on),
+        overlay,
+    }
+}
+
+/// The index of the earlier input that `layer` names as its parent; the nearest, if several fit.
+fn parent_among(
+    before: &[Input],
+    layer: &Layer,
+    names: &[PathBuf],
+    identities: &[Option<Identity>],
+) -> Result<usize> {
+    let Some(wanted) = &layer.facts().parent else {
+        return Err(
+            Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
+        );
+    };
+    let fits = |identity: Option<Identity>| identity == wanted.identity;
+    let found = before.iter().enumerate().rev().find(|(_, input)| {
+        // A raw parent has no identity; only a raw image can be it.
+        let raw = input
+            .stack
+            .first()
+            .is_some_and(|l| l.format().name() == "raw");
+        fits(input.identity()) && (wanted.identity.is_some() || raw)
+    });
+    if let Some((index, _)) = found {
+        return Ok(index);
+    }
+    let hint = wanted
+        .hints
+        .first()
+        .map_or(String::new(), |h| format!(" ('{}')", h.display()));
+    let parent = wanted
+        .identity
+        .map_or("a raw disk".to_owned(), |i| i.to_string());
+    let child_of = format!("is a child of {parent}{hint}");
+    let later = identities
+        .iter()
+        .enumerate()
+        .skip(before.len() + 1)
+        .find(|(_, i)| wanted.identity.is_some() && **i == wanted.identity);
+    if let Some((index, _)) = later {
+        let name = names
+            .get(index)
+            .map(|n| n.display().to_string())
+            .unwrap_or_default();
+        let detail = format!("{child_of}, which is '{name}': that must come before it");
+        return Err(Error::new(ErrorKind::Usage, "order", detail).path(layer.path()));
+    }
+    if let Some(base) = before.first()
+        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l.facts().identity))
+    {
+        let detail = format!(
+            "{child_of}, which is '{}', below the base '{}': name that one as the base",
+            deep.path().display(),
+            base.name()
+        );
+        return Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()));
+    }
+    let given: Vec<String> = before
+        .iter()
+        .map(|input| {
+            let identity = input
+                .identity()
+                .map_or("no identity".to_owned(), |i| i.to_string());
+            format!("'{}' with {identity}", input.name())
+        })
+        .collect();
+    let detail = format!(
+        "{child_of}, but before it {}: a layer is missing, was changed, or has another base",
+        match given.len() {
+            1 => format!("is only {}", given.join("")),
+            _ => format!("are {}", given.join(", ")),
+        }
+    );
+    Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()))
+}
+
+/// Preferences by sibling, from those by input. A layer stands for the sibling it is part of.
+fn preferences(
+    inputs: &[Input],
+    leaves: &[usize],
+    options: &ComposeOptions<'_>,
+) -> Result<Vec<Preference>> {
+    let mut found = Vec::new();
+    for &(input, range) in options.prefer {
+        let sibling = leaves.iter().position(|&leaf| {
+            let mut at = Some(leaf);
+            while at.is_some_and(|i| i != input) {
+                at = at.and_then(|i| inputs.get(i)).and_then(|i| i.on);
+            }
+            at.is_some() && input > 0
+        });
+        let Some(sibling) = sibling else {
+            let name = inputs.get(input).map(Input::name).unwrap_or_default();
+            let detail = format!("'{name}' is not one of the siblings");
+            return Err(Error::new(ErrorKind::Usage, "preference", detail));
+        };
+        let (start, end) = range.unwrap_or((0, u64::MAX));
+        found.push(Preference {
+            sibling,
+            range: start..end,
+        });
+    }
+    Ok(found)
+}
+
+/// Bytes of stored data that each layer of `chain` contributes, topmost first, and bytes that
+/// read as zero. Reads maps only.
+///
+/// ```no_run
+/// # use vdisk_core::{FileResolver, Job, OpenOptions, ops::compose};
+/// # let chain = vdisk_core::open("c.vmdk".as_ref(), &OpenOptions::new(&FileResolver::default()))?;
+/// let (layers, zero) = compose::contributions(&chain, &Job::default())?;
+/// assert_eq!(layers.len(), chain.layers().len());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn contributions(chain: &Chain, job: &crate::Job<'_>) -> Result<(Vec<u64>, u64)> {
+    let mut layers = vec![0; chain.layers().len()];
+    let mut zero = 0;
+    job.watch.phase("plan", chain.size());
+    for extent in disk::extents(chain, 0..chain.size(), disk::same_place) {
+        let extent = extent?;
+        let len = extent.range.end - extent.range.start;
+        match layers.get_mut(extent.depth) {
+            Some(bytes) if extent.kind == disk::Kind::Data => *bytes += len,
+            _ => zero += len,
+        }
+        job.advance(len)?;
+    }
+    Ok((layers, zero))
+}

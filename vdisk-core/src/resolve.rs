@@ -1,0 +1,222 @@
+//! The one place that opens files named inside images.
+//!
+//! Such names are the attacker's: an extent line can say `/etc/shadow`. By default an image may
+//! open files beneath its own folder and nothing else, whatever links lead there.
+
+use crate::{
+    Error, ErrorKind, Result,
+    storage::{Access, ImageFile},
+};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Component, Path, PathBuf},
+};
+
+/// A file that an image refers to, as the image wrote it.
+#[derive(Clone, Copy, Debug)]
+pub enum Reference<'a> {
+    /// Holds part of this same disk.
+    Extent(&'a OsStr),
+    /// Holds what this disk does not; names in the order to try.
+    Parent(&'a [OsString]),
+}
+
+/// Decides which files an image may pull in. Nothing else in the crate opens a name from an image.
+pub trait Resolver: Send + Sync {
+    /// Opens what `reference`, found in the image `from`, may stand for, best first.
+    ///
+    /// Never empty: an error says what was looked for. For a parent, the caller takes the first
+    /// whose identity is the recorded one.
+    fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>>;
+}
+
+/// Refuses every reference: for images that must stand alone.
+///
+/// ```
+/// use vdisk_core::{Deny, ErrorKind, Reference, Resolver, storage::ImageFile};
+/// let image = ImageFile::from_storage("a.vmdk", vec![]).unwrap();
+/// let error = Deny.find(&image, &Reference::Extent("a-flat.vmdk".as_ref())).err().unwrap();
+/// assert_eq!(error.kind(), ErrorKind::Policy);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deny;
+
+impl Resolver for Deny {
+    fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        let (part, name) = describe(reference);
+        let detail = format!("{name} is another file, and no other file may be opened here");
+        Err(Error::new(ErrorKind::Policy, part, detail).path(from.path()))
+    }
+}
+
+/// Opens files beneath the image's own folder, and beneath the folders and the files it is given.
+///
+/// A link counts by where it leads. Devices, FIFOs and network names are never opened.
+///
+/// A parent recorded by an absolute or foreign path is also looked for by its bare name in the
+/// image's folder: image sets are moved, and the parent's identity is checked anyway.
+///
+/// ```no_run
+/// use vdisk_core::{FileResolver, OpenOptions};
+/// let resolver = FileResolver { allowed: vec!["/gold".into()], ..FileResolver::default() };
+/// let chain = vdisk_core::open("user.vmdk".as_ref(), &OpenOptions::new(&resolver))?;
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct FileResolver {
+    /// Folders that images may refer to besides their own.
+    pub allowed: Vec<PathBuf>,
+    /// Files that may be the parent of any image opened with this resolver; their identity decides.
+    pub parents: Vec<PathBuf>,
+    /// How the files are read.
+    pub access: Access,
+}
+
+impl Resolver for FileResolver {
+    fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        let folder = match from.path().parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut found: Vec<ImageFile> = Vec::new();
+        let mut refused = None;
+        if let Reference::Parent(_) = reference {
+            for path in &self.parents {
+                keep(&mut found, ImageFile::open(path, self.access)?);
+            }
+        }
+        for candidate in self.candidates(&folder, reference) {
+            match self.open_beneath(&folder, &candidate) {
+                Ok(Some(file)) => keep(&mut found, file),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Policy => {
+                    refused.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let (part, name) = describe(reference);
+        let error = match refused {
+            Some(error) => Error::new(ErrorKind::Policy, part, format!("{name} {error}")),
+            None => Error::new(
+                ErrorKind::Reference,
+                part,
+                format!("{name} was not found in {}", folder.display()),
+            ),
+        };
+        Err(error.path(from.path()))
+    }
+}
+
+impl FileResolver {
+    /// The paths that `reference` may stand for, most literal first. Nothing is opened.
+    fn candidates(&self, folder: &Path, reference: &Reference<'_>) -> Vec<PathBuf> {
+        let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
+            Reference::Extent(name) => (vec![name], false),
+            Reference::Parent(hints) => (hints.iter().map(OsString::as_os_str).collect(), true),
+        };
+        let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for name in &names {
+            // Joining an absolute path replaces the folder: `open_beneath` decides about it.
+            paths.extend(folders().map(|f| f.join(local(name))));
+        }
+        if bare_too {
+            for name in names {
+                if let Some(bare) = local(name).file_name() {
+                    paths.extend(folders().map(|f| f.join(bare)));
+                }
+            }
+        }
+        paths
+    }
+
+    /// Opens `path` if it is a regular file beneath `folder` or an allowed folder.
+    ///
+    /// `None` if there is no such file. Names that leave the folder are not even looked at unless
+    /// an allowed folder could hold them.
+    fn open_beneath(&self, folder: &Path, path: &Path) -> Result<Option<ImageFile>> {
+        let outside = || {
+            Err(Error::new(
+                ErrorKind::Policy,
+                "resolver",
+                "lies outside the folders it may come from",
+            ))
+        };
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.contains(&0) || bytes.len() > 4096 {
+            let detail = "is not a usable file name";
+            return Err(Error::new(ErrorKind::Policy, "resolver", detail));
+        }
+        let leaves = path.strip_prefix(folder).map_or(true, |inside| {
+            inside.components().any(|c| c == Component::ParentDir)
+        });
+        if leaves && self.allowed.is_empty() {
+            return outside();
+        }
+        let Ok(real) = path.canonicalize() else {
+            return Ok(None);
+        };
+        let beneath = std::iter::once(folder)
+            .chain(self.allowed.iter().map(PathBuf::as_path))
+            .filter_map(|f| f.canonicalize().ok())
+            .any(|f| real.starts_with(f));
+        if !beneath {
+            return outside();
+        }
+        if !real.is_file() {
+            let detail = "is not a regular file";
+            return Err(Error::new(ErrorKind::Policy, "resolver", detail));
+        }
+        let mut file = ImageFile::open(&real, self.access)?;
+        if let Some(tag) = std::sync::Arc::get_mut(&mut file.tag) {
+            tag.path = path.to_owned(); // the name people know
+        }
+        Ok(Some(file))
+    }
+}
+
+/// Adds `file` unless it is there by another name.
+fn keep(found: &mut Vec<ImageFile>, file: ImageFile) {
+    if !found.iter().any(|f| f.tag.id == file.tag.id) {
+        found.push(file);
+    }
+}
+
+/// `name` as a path of this system: Windows separators turned, `./` dropped.
+///
+/// Drive letters and network names become absolute paths that exist nowhere; their last part
+/// still serves to find a moved parent.
+fn local(name: &OsStr) -> PathBuf {
+    let bytes = name.as_bytes();
+    if !bytes.contains(&b'\\') {
+        return PathBuf::from(name);
+    }
+    let turned: Vec<u8> = bytes
+        .iter()
+        .map(|&b| if b == b'\\' { b'/' } else { b })
+        .collect();
+    let drive = matches!(turned.as_slice(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    let path = PathBuf::from(OsString::from_vec(turned));
+    if drive {
+        return Path::new("/").join(path);
+    }
+    path.strip_prefix(".").map_or(path.clone(), Path::to_owned)
+}
+
+fn describe(reference: &Reference<'_>) -> (&'static str, String) {
+    match reference {
+        Reference::Extent(name) => ("extent", format!("'{}'", name.display())),
+        Reference::Parent(hints) => {
+            let names: Vec<String> = hints.iter().map(|h| format!("'{}'", h.display())).collect();
+            if names.is_empty() {
+                return ("parent", "(recorded without a name)".to_owned());
+            }
+            ("parent", names.join(" or "))
+        }
+    }
+}
