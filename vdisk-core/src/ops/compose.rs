@@ -103,8 +103,9 @@ impl Input {
 ///
 /// ```no_run
 /// # use vdisk_core::{FileResolver, OpenOptions, ops::compose::{ComposeOptions, compose}};
+/// let resolver = FileResolver::default();
 /// let options = ComposeOptions {
-///     open: OpenOptions::new(&FileResolver::default()),
+///     open: OpenOptions::new(&resolver),
 ///     overlay: false,
 ///     granularity: 512,
 ///     prefer: &[],
