@@ -301,6 +301,20 @@ fn what_can_be_read_anyway_gives_a_warning() {
         ("temporary", &|i| in_footers(i, 11, &[3]), "temporary"),
         ("saved state", &|i| in_footers(i, 84, &[1]), "saved state"),
         (
+            "locator of 65537 bytes",
+            &|i| {
+                let footer = i.split_off(i.len() - 512);
+                i.resize(100_000, b'x');
+                i.extend(footer);
+                in_header(
+                    i,
+                    576,
+                    b"W2ru\0\0\x02\0\0\x01\0\x01\0\0\0\0\0\0\0\0\0\0\x02\0",
+                );
+            },
+            "too long",
+        ),
+        (
             "locator outside",
             &|i| in_header(i, 576, &locator),
             "locator W2ru",
