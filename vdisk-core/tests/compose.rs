@@ -13,7 +13,8 @@ use vdisk_core::{
     open_layer,
     ops::{
         compose::{Arrangement, ComposeOptions, Composed, compose},
-        merge::{self, MergeOptions, Merged, Preference, Sibling},
+        merge::{MergeOptions, Merged, Preference, Sibling},
+        merge_plan,
     },
     testing,
 };
@@ -238,7 +239,7 @@ proptest! {
             siblings.iter().map(|s| named("s", s)).collect(),
             options,
         ).unwrap();
-        let plan = merge::plan(&merged, &Job::default()).unwrap();
+        let plan = merge_plan::plan(&merged, &Job::default()).unwrap();
         prop_assert_eq!(
             plan.base + plan.alike + plan.conflict + plan.taken.iter().sum::<u64>(),
             merged.size()
@@ -268,7 +269,7 @@ proptest! {
                     siblings.iter().map(|s| named("s", s)).collect(),
                     options,
                 ).unwrap();
-                prop_assert_eq!(merge::plan(&merged, &Job::default()).unwrap().conflict, 0);
+                prop_assert_eq!(merge_plan::plan(&merged, &Job::default()).unwrap().conflict, 0);
                 prop_assert!(testing::contents(&merged).is_ok());
             }
         }
@@ -283,14 +284,8 @@ fn a_preference_settles_only_its_range() {
         name: name.into(),
         disk: Arc::new(disk.clone()),
     };
-    let merged = |ranges: &[std::ops::Range<u64>]| {
-        let preferences = ranges
-            .iter()
-            .map(|range| Preference {
-                sibling: 1,
-                range: range.clone(),
-            })
-            .collect();
+    let merged = |range: std::ops::Range<u64>| {
+        let preferences = vec![Preference { sibling: 1, range }];
         let options = MergeOptions {
             granularity: 512,
             preferences,
@@ -302,12 +297,12 @@ fn a_preference_settles_only_its_range() {
         )
         .unwrap()
     };
-    let plan = merge::plan(&merged(&[0..4096]), &Job::default()).unwrap();
+    let plan = merge_plan::plan(&merged(0..4096), &Job::default()).unwrap();
     assert_eq!(
         (plan.settled, plan.conflict, plan.taken),
         (4096, 4096, vec![0, 4096])
     );
     let mut half = vec![0; 4096];
-    merged(&[0..4096]).read_at(0, &mut half).unwrap();
+    merged(0..4096).read_at(0, &mut half).unwrap();
     assert!(half.iter().all(|&byte| byte == 2));
 }

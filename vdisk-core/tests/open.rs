@@ -232,6 +232,17 @@ fn raw_is_never_guessed() {
     };
     let disk = vdisk_core::open(&at("guest.raw"), &named).unwrap();
     assert!(testing::contents(&disk).unwrap().starts_with(b"KDMV"));
+    // The guest of a fixed VHD did.
+    let mut fixed = fs::read(at("guest.raw")).unwrap();
+    let vhd = vdisk_core::format::named("vhd").unwrap();
+    let fixed_vhd = vdisk_core::format::subformat(vhd, Some("fixed")).unwrap();
+    fixed.truncate(1 << 20);
+    let fixed = testing::image(vhd, fixed_vhd, &fixed, None, 1).unwrap();
+    fs::write(at("guest.vhd"), fixed).unwrap();
+    assert_eq!(
+        kind(open(&at("guest.vhd"), &strict)),
+        ErrorKind::WrongFormat
+    );
     // `.img` means nothing: the contents decide.
     vmdk(&at("disk.img"), 1, None);
     assert_eq!(

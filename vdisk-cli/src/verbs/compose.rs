@@ -18,7 +18,7 @@ use vdisk_core::{
     is_zero,
     ops::{
         compose::{ComposeOptions, Composed, compose, contributions},
-        merge::{self, MergePlan},
+        merge_plan::{self, MergePlan},
     },
     printable,
 };
@@ -179,7 +179,7 @@ fn examine(composed: &Composed, images: &[PathBuf], ui: &Ui) -> Result<ComposeRe
             full,
             ..
         } => {
-            let plan = merge::plan(merged, &ui.job())?;
+            let plan = merge_plan::plan(merged, &ui.job())?;
             let names: Vec<&Path> = inputs
                 .iter()
                 .filter_map(|&i| images.get(i).map(PathBuf::as_path))

@@ -13,7 +13,6 @@ use comfy_table::{CellAlignment, Table, TableStyle};
 use serde::Serialize;
 use std::{
     collections::HashSet,
-    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -112,7 +111,7 @@ fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Result<Vec<Cand
     // Named files first: they keep the name and the role that the user gave them.
     let (folders, files): (Vec<_>, Vec<_>) = args.paths.iter().partition(|p| p.is_dir());
     let mut add = |path: PathBuf, named: bool, report: &mut DedupReport| {
-        match File::open(&path).and_then(|file| FileId::of(&file)) {
+        match path.metadata().map(|found| FileId::of(&found)) {
             Ok(id) if seen.insert(id) => found.push(Candidate { path, id, named }),
             Ok(_) => {}
             Err(error) => {

@@ -10,6 +10,7 @@ mod descriptor;
 mod descriptor_text;
 mod disk_structs;
 mod extents;
+mod inflate;
 mod sparse_extent;
 mod sparse_writer;
 mod stream_writer;
