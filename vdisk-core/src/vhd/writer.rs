@@ -229,7 +229,9 @@ impl<'a> Blocks<'a> {
 
 impl ImageWriter for Blocks<'_> {
     fn unit(&self) -> u64 {
-        if self.child { SECTOR } else { ALIGNMENT }
+        // Not single sectors: libvhdi takes all bits of a bitmap byte after the first set one for
+        // set, so a child's bitmap has only full and empty bytes.
+        ALIGNMENT
     }
 
     fn data(&mut self, range: Range<u64>, bytes: &[u8]) -> Result<()> {
