@@ -43,8 +43,8 @@ pub(crate) struct WriteArgs {
     /// Compression level from 1 (fast) to 9 (small), for compressed subformats
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=9))]
     level: u32,
-    /// The same bytes for the same input: ids from the contents, time 0 or SOURCE_DATE_EPOCH
-    /// (which, if set, implies this)
+    /// The same bytes for the same input and file name: ids from the contents, time 0 or
+    /// SOURCE_DATE_EPOCH (which, if set, implies this)
     #[arg(long)]
     reproducible: bool,
 }

@@ -149,7 +149,7 @@ struct File {
 impl Report for InfoReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut line = |name: &str, value: &str| {
-            writeln!(out, "{:<14} {}", format!("{name}:"), printable(value))
+            writeln!(out, "{:<18} {}", format!("{name}:"), printable(value))
         };
         line("image", &self.path)?;
         line("format", &format!("{}, {}", self.format, self.subformat))?;
@@ -182,7 +182,7 @@ impl Report for InfoReport {
                 )?;
             }
         }
-        writeln!(out, "{:<14} {}", "verdict:", self.verdict)?;
+        writeln!(out, "{:<18} {}", "verdict:", self.verdict)?;
         if self.list_files {
             writeln!(out, "files:")?;
             for file in &self.files {

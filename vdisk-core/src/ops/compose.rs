@@ -199,6 +199,13 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
     let names: Vec<PathBuf> = opened.iter().map(|(path, _)| path.clone()).collect();
     let mut inputs: Vec<Input> = Vec::new();
     for (index, (path, layer)) in opened.into_iter().enumerate() {
+        let beneath = |l: &Arc<Layer>| l.file_id().is_some() && l.file_id() == layer.file_id();
+        if let Some(base) = inputs.first()
+            && base.stack.iter().any(beneath)
+        {
+            let detail = format!("is below '{}' already and must come before it", base.name());
+            return Err(Error::new(ErrorKind::Usage, "order", detail).path(path));
+        }
         let input = if index == 0 {
             let base = complete(layer, &options.open)?;
             Input {
