@@ -231,6 +231,32 @@ fn random_chains_compose_to_what_qemu_reads() {
     }
 }
 
+#[test]
+fn what_lies_past_the_end_of_a_middle_layer_stays_hidden() {
+    let Some(qemu) = Qemu::find() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let create = ["create", "-q", "-f", "vmdk"];
+    let on = |parent| ["-b", parent, "-F", "vmdk"];
+    qemu.img(folder, &[&create[..], &["l0.vmdk", "4M"]].concat());
+    qemu.io(folder, "vmdk", "l0.vmdk", &["write -q -P 1 0 4M".into()]);
+    qemu.img(
+        folder,
+        &[&create[..], &on("l0.vmdk"), &["l1.vmdk", "2M"]].concat(),
+    );
+    qemu.img(
+        folder,
+        &[&create[..], &on("l1.vmdk"), &["l2.vmdk", "3M"]].concat(),
+    );
+    // The guest of the middle layer saw 2 MiB; growing it again must not bring back old data.
+    let expected = qemu.sha256(folder, "vmdk", "l2.vmdk");
+    assert_eq!(vdisk_hash(folder, "l2.vmdk"), expected);
+    let layers = ["compose", "l0.vmdk", "l1.vmdk", "l2.vmdk", "-o", "out.raw"];
+    vdisk(folder, &layers).good();
+    assert_eq!(vdisk_hash(folder, "out.raw"), expected);
+    assert_same_map(&qemu, folder, "vmdk", "l2.vmdk");
+}
+
 /// A map as (start, end, zero, data), neighbours that say the same joined.
 fn joined(map: &Value) -> Vec<(u64, u64, bool, bool)> {
     let mut all: Vec<(u64, u64, bool, bool)> = Vec::new();
@@ -285,7 +311,7 @@ fn maps_agree_with_qemu() {
     qemu.img(folder, &[&["convert"], &arguments[..]].concat());
     assert_same_map(&qemu, folder, "vpc", "by-qemu.vhd");
     for (format, subformat, driver) in WRITTEN {
-        if subformat != "fixed" {
+        if subformat != "fixed" && (driver != "vpc" || qemu.sizes_vhd_exactly) {
             let image = format!("{subformat}.{format}");
             convert(folder, "in.raw", &image, subformat);
             assert_same_map(&qemu, folder, driver, &image);

@@ -36,13 +36,24 @@ pub(crate) fn need<T>(name: &str, found: Option<T>) -> Option<T> {
 pub(crate) struct Qemu {
     img: PathBuf,
     io: PathBuf,
+    /// False before version 10, which sizes a VHD by its geometry unless it knows the creator.
+    pub(crate) sizes_vhd_exactly: bool,
 }
 
 impl Qemu {
     pub(crate) fn find() -> Option<Self> {
         let img = need("qemu-img", program(&["qemu-img"]))?;
         let io = need("qemu-io", program(&["qemu-io"]))?;
-        Some(Self { img, io })
+        let version = run(&img, Path::new("."), &["--version"]).good();
+        let major: u32 = version
+            .split_whitespace()
+            .find_map(|word| word.split('.').next()?.parse().ok())
+            .unwrap_or(0);
+        Some(Self {
+            img,
+            io,
+            sizes_vhd_exactly: major >= 10,
+        })
     }
 
     /// Runs qemu-img, which must succeed.
@@ -68,7 +79,15 @@ impl Qemu {
     /// SHA-256 of what `image` reads as.
     pub(crate) fn sha256(&self, folder: &Path, format: &str, image: &str) -> String {
         let raw = format!("{image}.by-qemu.raw");
-        self.img(folder, &["convert", "-f", format, "-O", "raw", image, &raw]);
+        let exactly = format!("driver=vpc,force_size_calc=current_size,file.filename={image}");
+        if format == "vpc" && !self.sizes_vhd_exactly {
+            self.img(
+                folder,
+                &["convert", "-O", "raw", "--image-opts", &exactly, &raw],
+            );
+        } else {
+            self.img(folder, &["convert", "-f", format, "-O", "raw", image, &raw]);
+        }
         let digest = file_sha256(&folder.join(&raw));
         fs::remove_file(folder.join(&raw)).unwrap();
         digest

@@ -1,0 +1,24 @@
+#!/bin/bash
+# Fills the corpora with small images of every kind that qemu-img writes, and the fixtures.
+# Needs qemu-img. Then, for example: cargo fuzz run open -- -max_len=600000 -max_total_time=600
+set -euo pipefail
+cd "$(dirname "$0")"
+mkdir -p corpus/open corpus/descriptor
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+seq 1 12000 | head -c 65536 >"$work/in.raw"
+
+for subformat in monolithicSparse streamOptimized monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat; do
+    qemu-img convert -f raw -O vmdk -o subformat=$subformat "$work/in.raw" "$work/$subformat.vmdk"
+done
+mv "$work"/{monolithicSparse,streamOptimized,*-s001}.vmdk corpus/open/
+cp "$work"/*[a-z].vmdk corpus/descriptor/
+qemu-img create -q -f vmdk -o zeroed_grain=on corpus/open/zeroed.vmdk 1M
+qemu-img create -q -f vpc -o subformat=dynamic,force_size=on corpus/open/dynamic.vhd 4M
+qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on "$work/in.raw" corpus/open/fixed.vhd
+cp ../fixtures/*.vmdk corpus/open/
+for image in ../fixtures/*.vmdk; do
+    # The descriptor of a hosted sparse image starts at sector 1.
+    dd if="$image" bs=512 skip=1 count=2 status=none | tr -d '\0' >"corpus/descriptor/$(basename "$image").txt"
+done
+ls -l corpus/open corpus/descriptor
