@@ -92,6 +92,10 @@ impl Output {
     /// The path to write, links followed, after all checks that can be made before work starts.
     fn check(path: &Path, options: &OutputOptions) -> Result<PathBuf> {
         let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+        // Looked at before it is opened: opening a FIFO would wait for somebody to write to it.
+        if path.metadata().is_ok_and(|m| !m.is_file()) {
+            return usage("exists and is not a regular file");
+        }
         let Ok(existing) = File::open(path) else {
             return match path.symlink_metadata() {
                 Ok(_) => usage("exists and cannot be opened"),
@@ -104,9 +108,6 @@ impl Output {
             .in_file(path)?;
         if options.inputs.contains(&id) {
             return usage("is also an input, and inputs are never written to");
-        }
-        if !existing.metadata().is_ok_and(|m| m.is_file()) {
-            return usage("exists and is not a regular file");
         }
         if !options.force {
             return usage("exists already");
