@@ -137,6 +137,23 @@ fn an_output_that_is_no_file_is_refused() {
 }
 
 #[test]
+fn a_fifo_does_not_hang_the_program() {
+    let folder = Folder::new();
+    folder.write("a.raw", &[1; 512]);
+    folder.shell("mkfifo fifo.raw").code(0);
+    for verb in [
+        "info fifo.raw",
+        "convert a.raw -o fifo.raw --force",
+        "dedup-report fifo.raw",
+    ] {
+        folder
+            .shell(&format!("timeout 20 \"$V\" {verb}"))
+            .code(2)
+            .says("not a regular file");
+    }
+}
+
+#[test]
 fn a_wrong_source_date_epoch_is_a_usage_error() {
     let folder = Folder::new();
     for wrong in ["", "x", "-1", "1.5"] {

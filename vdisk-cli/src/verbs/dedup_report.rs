@@ -20,7 +20,7 @@ use vdisk_core::{
     Chain, Error, ErrorKind, FileResolver, OpenOptions, Result, format, open_layer,
     ops::dedup::{Counts, Scan},
     printable,
-    storage::FileId,
+    storage::{Access, FileId, ImageFile},
 };
 use walkdir::WalkDir;
 
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 /// A file that may be an image.
 struct Candidate {
     path: PathBuf,
-    id: FileId,
+    id: Option<FileId>,
     /// On the command line: it is an image, whatever it looks like.
     named: bool,
 }
@@ -111,13 +111,12 @@ fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Result<Vec<Cand
     // Named files first: they keep the name and the role that the user gave them.
     let (folders, files): (Vec<_>, Vec<_>) = args.paths.iter().partition(|p| p.is_dir());
     let mut add = |path: PathBuf, named: bool, report: &mut DedupReport| {
-        match path.metadata().map(|found| FileId::of(&found)) {
-            Ok(id) if seen.insert(id) => found.push(Candidate { path, id, named }),
-            Ok(_) => {}
-            Err(error) => {
-                let error = Error::io("open", error).path(&path);
-                report.failed(&path, error, ui)?;
+        match ImageFile::open(&path, Access::Positioned).map(|file| file.tag.id) {
+            Ok(id) if id.is_none_or(|id| seen.insert(id)) => {
+                found.push(Candidate { path, id, named });
             }
+            Ok(_) => {}
+            Err(error) => report.failed(&path, error, ui)?,
         }
         Ok::<(), Error>(())
     };
@@ -160,7 +159,7 @@ fn images(
     }
     let mut found = Vec::new();
     for (candidate, error) in opened {
-        let extent = extents.contains(&candidate.id);
+        let extent = candidate.id.is_some_and(|id| extents.contains(&id));
         match error {
             _ if extent && !candidate.named => report.skipped += 1,
             Some(error) if !candidate.named && is_no_image(&candidate.path, &error) => {
