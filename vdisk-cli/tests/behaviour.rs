@@ -61,7 +61,7 @@ fn what_is_no_image_is_named() {
     folder
         .run("info missing.raw")
         .code(2)
-        .says("error: missing.raw: open: No such file or directory");
+        .says("error: missing.raw: open: there is no such file");
     folder
         .run("hash .")
         .code(2)

@@ -33,7 +33,7 @@ use walkdir::WalkDir;
 ///
 /// JSON: schema, block_size, images (path and counts), total (counts), errors (path, error),
 /// skipped (files in folders that are no images). Counts, in bytes: total_bytes, allocated_bytes
-/// (on the medium), zero_bytes, data_bytes, unique_bytes, duplicate_bytes; and saving_percent,
+/// (on the medium: of an image without its parents, in the total with them, each file once), zero_bytes, data_bytes, unique_bytes, duplicate_bytes; and saving_percent,
 /// duplicate of data.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -182,12 +182,12 @@ fn is_no_image(path: &Path, error: &Error) -> bool {
     foreign && !raw
 }
 
-/// Bytes on the medium of all files of the chain.
+/// Bytes on the medium of the image itself, without its parents.
 fn allocated(chain: &Chain) -> u64 {
-    chain.files().map(|f| f.tag.allocated).sum()
+    chain.top().files().iter().map(|f| f.tag.allocated).sum()
 }
 
-/// The same, without files that other chains use too and that were counted.
+/// The same with its parents, but without files that were counted for another image.
 fn new_allocated(chain: &Chain, counted: &mut HashSet<FileId>) -> u64 {
     chain
         .files()
@@ -216,7 +216,7 @@ struct ImageSums {
 #[derive(Serialize, Default)]
 struct Sums {
     total_bytes: u64,
-    /// On the medium, parents included; in the total each file once.
+    /// On the medium: of an image without its parents; in the total with them, each file once.
     allocated_bytes: u64,
     zero_bytes: u64,
     data_bytes: u64,

@@ -317,7 +317,7 @@ fn parent_among(
             deep.path().display(),
             base.name()
         );
-        return Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()));
+        return Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()));
     }
     let given: Vec<String> = before
         .iter()
@@ -335,7 +335,7 @@ fn parent_among(
             _ => format!("are {}", given.join(", ")),
         }
     );
-    Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()))
+    Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()))
 }
 
 /// Preferences by sibling, from those by input. A layer stands for the sibling it is part of.
