@@ -41,9 +41,9 @@ pub(crate) struct GlobalArgs {
     )]
     #[arg(help = "Progress on standard error: auto (a bar on a terminal), json (lines) or none")]
     progress: Mode,
-    /// Worker threads [default: one for each processor]
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    /// Worker threads, 256 at most [default: one for each processor]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
 }
 
 /// What a verb found or did: one struct, shown as JSON or as text.
@@ -74,7 +74,7 @@ impl Ui {
         Self {
             json: args.json,
             quiet: args.quiet,
-            threads: args.threads,
+            threads: args.threads.and_then(|n| NonZeroUsize::new(n.into())),
             stop: Arc::default(),
             progress: Progress::new(mode),
             out: BufWriter::new(io::stdout()),

@@ -2,7 +2,7 @@
 //!
 //! The only place in the crate that spreads work over threads.
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, limits};
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
@@ -38,7 +38,7 @@ pub struct Job<'a> {
     pub watch: &'a dyn Watch,
     /// Set from anywhere (a signal handler, another thread) to stop.
     pub stop: &'a AtomicBool,
-    /// Worker threads an operation may use.
+    /// Worker threads an operation may use; [`limits::THREADS`] at most.
     pub threads: NonZeroUsize,
 }
 
@@ -90,11 +90,12 @@ impl Job<'_> {
         work: impl Fn(T) -> Result<U> + Sync,
         mut done: impl FnMut(U) -> Result<()>,
     ) -> Result<()> {
+        let threads = self.threads.get().min(limits::THREADS);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.get())
+            .num_threads(threads)
             .build()
             .map_err(|e| Error::new(ErrorKind::Io, "threads", e.to_string()))?;
-        let window = self.threads.get() * 2;
+        let window = threads * 2;
         let work = &work;
         let mut waiting = VecDeque::with_capacity(window + 1);
         pool.in_place_scope(|scope| {

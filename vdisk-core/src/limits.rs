@@ -1,4 +1,4 @@
-//! Every cap on what an image may ask for, in one place, each with its reason.
+//! Every cap on what an image or a caller may ask for, in one place, each with its reason.
 
 /// Layers in a chain. VMware stops at 32 snapshots, Hyper-V at 64; more than this is a mistake or an attack.
 pub const CHAIN_DEPTH: usize = 256;
@@ -26,3 +26,6 @@ pub const LOCATOR: u32 = 64 << 10;
 
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
+
+/// Threads of a job. More cannot help, and each costs memory for what it has in hand.
+pub const THREADS: usize = 256;
