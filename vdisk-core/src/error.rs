@@ -131,6 +131,11 @@ impl Error {
         &self.0.part
     }
 
+    /// What is wrong with it, for sentences that name part and file in another way.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The file concerned, where one is known.
     pub fn file(&self) -> Option<&Path> {
         self.0.path.as_deref()

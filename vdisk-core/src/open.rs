@@ -183,16 +183,25 @@ const SURELY_RAW: [&str; 2] = ["raw", "dd"];
 
 /// Finds the format of `file`. Raw only where the name says so and nothing else matches.
 ///
-/// A guest can write any signature into its raw disk. So a file that is raw by its name and
-/// something else by its contents is refused until somebody names the format.
+/// A guest can write any signature into its disk. So a file that is raw by its name and something
+/// else by its contents, or a fixed VHD that begins like a VMDK, is refused until somebody names
+/// the format.
 pub fn probe(file: &ImageFile) -> Result<&'static dyn Format> {
-    let mut found = None;
+    let mut matching: Vec<&'static dyn Format> = Vec::new();
     for format in FORMATS.iter().copied() {
         if format.probe(file).in_file(file.path())? {
-            found = Some(format);
-            break;
+            matching.push(format);
         }
     }
+    if let [one, another, ..] = matching.as_slice() {
+        let detail = format!(
+            "has the signatures of {} and of {}; name the input format",
+            one.name(),
+            another.name()
+        );
+        return Err(Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path()));
+    }
+    let found = matching.first().copied();
     let ending = file.path().extension().map(|e| e.to_ascii_lowercase());
     let surely_raw = SURELY_RAW
         .iter()

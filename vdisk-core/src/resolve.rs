@@ -101,7 +101,11 @@ impl Resolver for FileResolver {
         }
         let (part, name) = describe(reference);
         let error = match refused {
-            Some(error) => Error::new(ErrorKind::Policy, part, format!("{name} {error}")),
+            Some(error) => Error::new(
+                ErrorKind::Policy,
+                part,
+                format!("{name} {}", error.detail()),
+            ),
             None => Error::new(
                 ErrorKind::Reference,
                 part,

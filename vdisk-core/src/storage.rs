@@ -5,7 +5,7 @@
 
 use crate::{Error, InFile, Result};
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -104,14 +104,13 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// The identity of an open file.
-    pub fn of(file: &File) -> io::Result<Self> {
+    /// The identity of the file that `metadata` describe.
+    pub fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
-        let meta = file.metadata()?;
-        Ok(Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-        })
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -197,7 +196,7 @@ impl ImageFile {
         let size = size.map_err(|e| Error::io("open", e)).in_file(path)?;
         let tag = FileTag {
             path: path.to_owned(),
-            id: FileId::of(&file).ok(),
+            id: Some(FileId::of(&meta)),
             allocated: meta.blocks().saturating_mul(512),
         };
         let storage: Arc<dyn Storage> = match access {

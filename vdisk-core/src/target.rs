@@ -92,20 +92,18 @@ impl Output {
     /// The path to write, links followed, after all checks that can be made before work starts.
     fn check(path: &Path, options: &OutputOptions) -> Result<PathBuf> {
         let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
-        let Ok(existing) = File::open(path) else {
+        // Links are followed; nothing is opened, so a FIFO cannot hang the program.
+        let Ok(existing) = path.metadata() else {
             return match path.symlink_metadata() {
-                Ok(_) => usage("exists and cannot be opened"),
+                Ok(_) => usage("exists and cannot be looked at"),
                 Err(_) if path.file_name().is_none() => usage("is not a file name"),
                 Err(_) => Ok(path.to_owned()),
             };
         };
-        let id = FileId::of(&existing)
-            .map_err(|e| Error::io("output", e))
-            .in_file(path)?;
-        if options.inputs.contains(&id) {
+        if options.inputs.contains(&FileId::of(&existing)) {
             return usage("is also an input, and inputs are never written to");
         }
-        if !existing.metadata().is_ok_and(|m| m.is_file()) {
+        if !existing.is_file() {
             return usage("exists and is not a regular file");
         }
         if !options.force {
@@ -136,7 +134,12 @@ impl Output {
             file.persist_noclobber(&path)
         };
         persisted
-            .map_err(|e| Error::io("rename", e.error))
+            .map_err(|e| match e.error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    Error::new(ErrorKind::Usage, "output", "exists already")
+                }
+                _ => Error::io("rename", e.error),
+            })
             .in_file(&path)?;
         if options.sync {
             let folder = match path.parent() {

@@ -1,8 +1,13 @@
 //! For tests: disks with known contents, and a suite that every disk must pass.
 
 use crate::{
-    Disk, Extent, Kind, Result,
+    Deny, Disk, Error, Extent, Format, Ids, Job, Kind, Layer, OpenOptions, Result, Subformat,
     disk::{check_range, extents, same_kind},
+    format::{ParentSpec, Spec},
+    open::open_file,
+    ops::{changes, convert},
+    storage::ImageFile,
+    target::Target,
 };
 
 /// A disk described by runs: each ends at a position and repeats a byte, or is a hole.
@@ -83,6 +88,75 @@ pub fn contents(disk: &dyn Disk) -> Result<Vec<u8>> {
     let mut bytes = vec![0; crate::units::buffer_len(disk.size())?];
     disk.read_at(0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The image that `format` makes of `disk`: as a base, or as a child holding what differs from
+/// `parent`. Identities follow from `number`.
+pub fn image(
+    format: &dyn Format,
+    subformat: &'static Subformat,
+    disk: &dyn Disk,
+    parent: Option<(&dyn Disk, ParentSpec)>,
+    number: u8,
+) -> Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    let (contents, spec_parent) = match parent {
+        Some((contents, spec)) => (Some(contents), Some(spec)),
+        None => (None, None),
+    };
+    let spec = Spec {
+        size: disk.size(),
+        subformat,
+        name: "image",
+        ids: Ids::derived(&[number; 32], "testing", 1_000_000_000),
+        level: 1,
+        parent: spec_parent,
+    };
+    let writer = format.create(&mut bytes, &spec)?;
+    let job = Job::default();
+    match contents {
+        Some(parent) => drop(changes::write(parent, disk, writer, &job)?),
+        None => convert::copy(disk, writer, &job)?,
+    }
+    Ok(bytes)
+}
+
+/// Opens an image in memory, alone, as `format`.
+pub fn open_bytes(format: &'static dyn Format, bytes: Vec<u8>) -> Result<Layer> {
+    let options = OpenOptions {
+        format: Some(format),
+        ..OpenOptions::new(&Deny)
+    };
+    open_file(ImageFile::from_storage("memory", bytes)?, &options)
+}
+
+/// A target that fails at the `left`-th write, and all after it: a disk that fills.
+pub struct Failing<T> {
+    /// Where bytes go until then.
+    pub inner: T,
+    /// Writes that still succeed.
+    pub left: usize,
+}
+
+impl<T: Target> Failing<T> {
+    fn step(&mut self) -> Result<()> {
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| Error::io("write", std::io::ErrorKind::StorageFull.into()))?;
+        Ok(())
+    }
+}
+
+impl<T: Target> Target for Failing<T> {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        self.step()?;
+        self.inner.write_at(pos, bytes)
+    }
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        self.step()?;
+        self.inner.set_size(size)
+    }
 }
 
 /// What every disk must do, checked on `disk`; `Err` says what it does not.

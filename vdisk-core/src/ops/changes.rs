@@ -35,7 +35,7 @@ use std::ops::Range;
 ///     }),
 /// };
 /// let bytes = changes::write(&parent, &disk, vhd.create(&mut image, &spec)?, &Job::default())?;
-/// assert_eq!(bytes, 512); // VHD records single sectors
+/// assert_eq!(bytes, 4096); // the unit of a VHD child
 /// # Ok::<(), vdisk_core::Error>(())
 /// ```
 pub fn write(

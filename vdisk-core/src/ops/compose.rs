@@ -45,6 +45,8 @@ pub enum Composed {
         inputs: Vec<usize>,
         /// True for a sibling that names no parent: that it comes from the base is only supposed.
         full: Vec<bool>,
+        /// What the merge reads: the base, then each sibling.
+        chains: Vec<Chain>,
     },
 }
 
@@ -54,6 +56,14 @@ impl Composed {
         match self {
             Self::Chain(chain) => chain,
             Self::Siblings { merged, .. } => merged,
+        }
+    }
+
+    /// The chains that the disk is read from, for their files and facts.
+    pub fn chains(&self) -> &[Chain] {
+        match self {
+            Self::Chain(chain) => std::slice::from_ref(chain),
+            Self::Siblings { chains, .. } => chains,
         }
     }
 
@@ -93,8 +103,9 @@ impl Input {
 ///
 /// ```no_run
 /// # use vdisk_core::{FileResolver, OpenOptions, ops::compose::{ComposeOptions, compose}};
+/// let resolver = FileResolver::default();
 /// let options = ComposeOptions {
-///     open: OpenOptions::new(&FileResolver::default()),
+///     open: OpenOptions::new(&resolver),
 ///     overlay: false,
 ///     granularity: 512,
 ///     prefer: &[],
@@ -124,27 +135,26 @@ pub fn compose(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Compo
             })
         });
     }
-    let base = Sibling {
-        name: inputs.first().map(Input::name).unwrap_or_default(),
-        disk: Arc::new(stack(&inputs, 0)?),
-    };
-    let siblings = leaves
-        .iter()
-        .map(|&leaf| {
-            Ok(Sibling {
-                name: inputs.get(leaf).map(Input::name).unwrap_or_default(),
-                disk: Arc::new(stack(&inputs, leaf)?),
-            })
-        })
-        .collect::<Result<_>>()?;
+    let mut chains = Vec::new();
+    let mut disks = Vec::new();
+    for index in std::iter::once(0).chain(leaves.iter().copied()) {
+        let chain = stack(&inputs, index)?;
+        disks.push(Sibling {
+            name: inputs.get(index).map(Input::name).unwrap_or_default(),
+            disk: Arc::new(chain.clone()),
+        });
+        chains.push(chain);
+    }
+    let base = disks.remove(0);
     let merge = MergeOptions {
         granularity: options.granularity,
         preferences: preferences(&inputs, &leaves, options)?,
     };
     Ok(Composed::Siblings {
-        merged: Merged::new(base, siblings, merge)?,
+        merged: Merged::new(base, disks, merge)?,
         full: leaves.iter().map(|&leaf| !rooted(leaf)).collect(),
         inputs: leaves,
+        chains,
     })
 }
 
@@ -189,6 +199,13 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
     let names: Vec<PathBuf> = opened.iter().map(|(path, _)| path.clone()).collect();
     let mut inputs: Vec<Input> = Vec::new();
     for (index, (path, layer)) in opened.into_iter().enumerate() {
+        let beneath = |l: &Arc<Layer>| l.file_id().is_some() && l.file_id() == layer.file_id();
+        if let Some(base) = inputs.first()
+            && base.stack.iter().any(beneath)
+        {
+            let detail = format!("is below '{}' already and must come before it", base.name());
+            return Err(Error::new(ErrorKind::Usage, "order", detail).path(path));
+        }
         let input = if index == 0 {
             let base = complete(layer, &options.open)?;
             Input {

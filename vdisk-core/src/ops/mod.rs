@@ -10,6 +10,7 @@ pub mod dedup;
 pub mod diff;
 pub mod hash;
 pub mod merge;
+pub mod merge_plan;
 mod resized;
 
 pub use resized::Resized;

@@ -1,0 +1,96 @@
+//! How images are named on the command line and opened: the same flags for every verb.
+
+use crate::ui::Ui;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+use vdisk_core::{
+    Chain, FORMATS, FileResolver, Format, OpenOptions, Result,
+    format::named,
+    storage::{Access, FileId, ImageFile},
+};
+
+/// Flags of every verb that reads images.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Input options")]
+pub(crate) struct InputArgs {
+    /// Format of the images named on the command line [default: found out]
+    #[arg(long, value_name = "FMT", value_parser = format_parser())]
+    input_format: Option<&'static dyn Format>,
+    /// Folder from which images may use files, besides their own folder (repeatable)
+    #[arg(long, value_name = "DIR")]
+    allow_path: Vec<PathBuf>,
+    /// File that may be the parent of an image, wherever it lies (repeatable)
+    #[arg(long, value_name = "FILE")]
+    parent: Vec<PathBuf>,
+    /// Read through memory maps: faster for cached files, but a file that another program shortens
+    /// meanwhile kills this one
+    #[arg(long)]
+    mmap: bool,
+}
+
+/// Reads the name of a format.
+pub(crate) fn format_parser() -> impl TypedValueParser<Value = &'static dyn Format> {
+    PossibleValuesParser::new(FORMATS.iter().map(|f| f.name())).try_map(|name| named(&name))
+}
+
+impl InputArgs {
+    /// Opens what images refer to.
+    pub(crate) fn resolver(&self) -> FileResolver {
+        FileResolver {
+            allowed: self.allow_path.clone(),
+            parents: self.parent.clone(),
+            access: self.access(),
+        }
+    }
+
+    /// How the images named on the command line are opened.
+    pub(crate) fn options<'a>(&self, resolver: &'a FileResolver) -> OpenOptions<'a> {
+        OpenOptions {
+            format: self.input_format,
+            access: self.access(),
+            ..OpenOptions::new(resolver)
+        }
+    }
+
+    /// Opens `path` with all its parents, and passes on what a user of them should know.
+    pub(crate) fn open(&self, path: &Path, ui: &Ui) -> Result<Chain> {
+        let resolver = self.resolver();
+        let chain = vdisk_core::open(path, &self.options(&resolver))?;
+        warn_about(std::slice::from_ref(&chain), ui);
+        Ok(chain)
+    }
+
+    fn access(&self) -> Access {
+        if self.mmap {
+            Access::Mapped
+        } else {
+            Access::Positioned
+        }
+    }
+}
+
+/// Shows the warnings of all layers, each once.
+pub(crate) fn warn_about(chains: &[Chain], ui: &Ui) {
+    let mut seen = HashSet::new();
+    for layer in chains.iter().flat_map(|c| c.layers()) {
+        for warning in &layer.facts().warnings {
+            let sentence = format!("{}: {warning}", layer.path().display());
+            if seen.insert(sentence.clone()) {
+                ui.warn(&sentence);
+            }
+        }
+    }
+}
+
+/// Who `files` are: never to be written to.
+pub(crate) fn ids<'a>(files: impl Iterator<Item = &'a ImageFile>) -> Vec<FileId> {
+    files.filter_map(|f| f.tag.id).collect()
+}
+
+/// A path for reports.
+pub(crate) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

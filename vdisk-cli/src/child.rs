@@ -1,0 +1,134 @@
+//! Children: images that hold only what differs from a parent. `clone` and `diff -o` make them.
+//!
+//! What a child may be made of, and how it names its parent, is decided here for both.
+
+use crate::{
+    output::{Destination, Shape, WriteArgs, Written},
+    ui::Ui,
+};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Component, Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+use vdisk_core::{
+    Chain, Disk, Error, ErrorKind, Identity, Result,
+    format::ParentSpec,
+    ops::{changes, hash},
+};
+
+/// Checks that an image of `shape` can be a child of `parent`.
+pub(crate) fn check(parent: &Chain, shape: Shape) -> Result<()> {
+    let top = parent.top();
+    let usage =
+        |detail: String| Err(Error::new(ErrorKind::Usage, "parent", detail).path(top.path()));
+    let own = top.format().name();
+    match (shape.format.name(), top.facts().identity) {
+        ("vmdk", Some(Identity::Cid(_))) => Ok(()),
+        ("vhd", Some(Identity::Uuid(uuid))) if uuid == [0; 16] => usage(
+            "has a unique ID of zeros, by which no child can name it; convert it to a new VHD first".to_owned(),
+        ),
+        ("vhd", Some(Identity::Uuid(_))) => Ok(()),
+        ("vhd", None) if own == "raw" => Ok(()),
+        ("vmdk", _) => usage(format!("is {own}; a VMDK child needs a VMDK parent")),
+        ("vhd", _) => usage(format!("is {own}; a VHD child needs a VHD or raw parent")),
+        (other, _) => usage(format!("a {other} image cannot have a parent")),
+    }
+}
+
+/// Writes `destination` as a child of `parent` that reads as `disk`, or as the parent does if
+/// there is none. Returns also the bytes recorded.
+pub(crate) fn write(
+    args: &WriteArgs,
+    parent: &Chain,
+    disk: Option<&dyn Disk>,
+    place: ParentSpec,
+    mut destination: Destination,
+    ui: &Ui,
+) -> Result<(Written, u64)> {
+    let job = ui.job();
+    let contents = disk.unwrap_or(parent);
+    let size = contents.size();
+    let ids = args.ids(destination.shape, place.identity, || {
+        hash::digest(contents, &job)
+    })?;
+    let writer = destination.writer(size, ids, Some(place))?;
+    let recorded = match disk {
+        Some(disk) => changes::write(parent, disk, writer, &job)?,
+        None => {
+            writer.finish()?;
+            0
+        }
+    };
+    Ok((destination.publish(size, ui)?, recorded))
+}
+
+/// How the child at `child` names `parent`: from its own folder, so that both can be moved together.
+pub(crate) fn place(parent: &Chain, child: &Path, absolute: bool, ui: &Ui) -> Result<ParentSpec> {
+    let path = parent.top().path();
+    let io = |e| Error::io("parent", e).path(path);
+    let folder = canonical_folder(child)?;
+    let parent_folder = canonical_folder(path)?;
+    let name = path.file_name().unwrap_or_default();
+    let beneath = path.canonicalize().map_err(io)?.starts_with(&folder);
+    if !beneath {
+        ui.warn(&format!(
+            "{}: the parent {} lies outside its folder: opening it will need --allow-path or --parent",
+            child.display(),
+            path.display()
+        ));
+    }
+    let modified = fs::metadata(path).and_then(|m| m.modified()).map_err(io)?;
+    Ok(ParentSpec {
+        relative: relative(&folder, &parent_folder, name),
+        absolute: absolute.then(|| parent_folder.join(name)),
+        identity: parent.top().facts().identity,
+        modified: modified
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+    })
+}
+
+/// The folder of the file `path`, without links.
+fn canonical_folder(path: &Path) -> Result<PathBuf> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    folder
+        .canonicalize()
+        .map_err(|e| Error::io("open", e).path(folder))
+}
+
+/// The way from the folder `from` to the file `name` in the folder `to`; both are canonical.
+fn relative(from: &Path, to: &Path, name: &OsStr) -> PathBuf {
+    let shared = from
+        .components()
+        .zip(to.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    let down = to.components().skip(shared);
+    let mut path: PathBuf = up.chain(down).collect();
+    path.push(name);
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_go_up_and_down() {
+        for (from, to, way) in [
+            ("/a/b", "/a/b", "p.vmdk"),
+            ("/a/b", "/a/b/c", "c/p.vmdk"),
+            ("/a/b/c", "/a/d", "../../d/p.vmdk"),
+            ("/", "/x", "x/p.vmdk"),
+        ] {
+            let found = relative(from.as_ref(), to.as_ref(), "p.vmdk".as_ref());
+            assert_eq!(found, Path::new(way), "{from} to {to}");
+        }
+    }
+}

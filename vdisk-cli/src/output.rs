@@ -1,0 +1,313 @@
+//! Where a new image goes and what it will be: the same flags and the same steps for every verb.
+//!
+//! A file appears whole or not at all; standard output takes only what can be written in order.
+
+use crate::{
+    args::{format_parser, shown},
+    size::human,
+    ui::Ui,
+};
+use serde::Serialize;
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use vdisk_core::{
+    Deny, Disk, Error, ErrorKind, FORMATS, Format, Identity, Ids, ImageWriter, OpenOptions, Result,
+    Subformat,
+    format::{self, ParentSpec, Spec},
+    open_layer,
+    ops::{convert, hash},
+    storage::FileId,
+    target::{Output, OutputOptions, Stream, Target},
+};
+
+/// Flags of every verb that writes an image.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output options")]
+pub(crate) struct WriteArgs {
+    /// Format of the new image [default: by the ending of its name; raw on standard output]
+    #[arg(long, value_name = "FMT", value_parser = format_parser())]
+    format: Option<&'static dyn Format>,
+    /// Variant of the format, such as streamOptimized, fixed or dynamic
+    #[arg(long, value_name = "NAME")]
+    subformat: Option<String>,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    /// Do not wait until the new file is safely on the medium
+    #[arg(long)]
+    no_sync: bool,
+    /// Compression level from 1 (fast) to 9 (small), for compressed subformats
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=9))]
+    level: u32,
+    /// The same bytes for the same input and file name: ids from the contents, time 0 or
+    /// SOURCE_DATE_EPOCH (which, if set, implies this)
+    #[arg(long)]
+    reproducible: bool,
+}
+
+/// Format and subformat of a new image.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) format: &'static dyn Format,
+    pub(crate) subformat: &'static Subformat,
+}
+
+/// True if `path` stands for standard output.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+impl WriteArgs {
+    /// What the image at `path` will be: an image of its own, or a child that holds differences.
+    pub(crate) fn shape(&self, path: &Path, child: bool) -> Result<Shape> {
+        let format = match self.format {
+            Some(format) => format,
+            None => self.guess_format(path)?,
+        };
+        let usage = |detail: String| Err(Error::new(ErrorKind::Usage, "subformat", detail));
+        let streams = is_stdout(path);
+        let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
+        let subformat = match &self.subformat {
+            Some(name) => Some(format::subformat(format, Some(name))?).filter(|s| fits(s)),
+            None => format.subformats().iter().find(|s| fits(s)),
+        };
+        let Some(subformat) = subformat else {
+            let what = self.subformat.as_deref().unwrap_or(format.name());
+            let cannot = match (child, streams) {
+                (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
+                (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
+                _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
+            };
+            return usage(cannot);
+        };
+        Ok(Shape { format, subformat })
+    }
+
+    /// The format without `--format`: by the subformat, by the file name, or raw for a pipe.
+    fn guess_format(&self, path: &Path) -> Result<&'static dyn Format> {
+        let by_name = format::by_extension(path);
+        if let Some(name) = &self.subformat {
+            let has = |f: &dyn Format| format::subformat(f, Some(name)).is_ok();
+            let found = by_name
+                .filter(|f| has(*f))
+                .or_else(|| FORMATS.iter().copied().find(|f| has(*f)));
+            return found.ok_or_else(|| {
+                let detail = format!("'{name}' is not known; known are {}", able(|_| true));
+                Error::new(ErrorKind::Usage, "subformat", detail)
+            });
+        }
+        if is_stdout(path) {
+            return format::named("raw");
+        }
+        by_name.ok_or_else(|| {
+            let known: Vec<String> = FORMATS
+                .iter()
+                .map(|f| format!("{} (.{})", f.name(), f.extensions().join(", .")))
+                .collect();
+            let detail = format!(
+                "the ending of the name stands for no format; give --format or an ending of {}",
+                known.join(", ")
+            );
+            Error::new(ErrorKind::Usage, "format", detail).path(path)
+        })
+    }
+
+    /// Starts the image at `path`. Fails now, before long work, if it cannot be written.
+    pub(crate) fn begin(
+        &self,
+        path: &Path,
+        shape: Shape,
+        inputs: Vec<FileId>,
+        ui: &mut Ui,
+    ) -> Result<Destination> {
+        self.epoch()?;
+        let sink = if is_stdout(path) {
+            Sink::Pipe(Stream::new(ui.image_output()?))
+        } else {
+            let options = OutputOptions {
+                force: self.force,
+                sync: !self.no_sync,
+                inputs,
+            };
+            Sink::File(Output::create(path, options)?)
+        };
+        Ok(Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            sink,
+        })
+    }
+
+    /// Identities and time of the new image. `digest` of its contents is asked for if they must
+    /// follow from it.
+    pub(crate) fn ids(
+        &self,
+        shape: Shape,
+        parent: Option<Identity>,
+        digest: impl FnOnce() -> Result<[u8; 32]>,
+    ) -> Result<Ids> {
+        let epoch = self.epoch()?;
+        if epoch.is_none() && !self.reproducible {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            return Ok(Ids::random(now.map_or(0, |d| d.as_secs())));
+        }
+        let mut salt = format!("{}/{}", shape.format.name(), shape.subformat.name);
+        if let Some(parent) = parent {
+            salt.push_str(&format!(" on {parent}"));
+        }
+        Ok(Ids::derived(&digest()?, &salt, epoch.unwrap_or(0)))
+    }
+
+    /// The time that the environment asks for, in seconds since 1970.
+    fn epoch(&self) -> Result<Option<u64>> {
+        let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+            return Ok(None);
+        };
+        let seconds = text.to_str().and_then(|t| t.parse().ok());
+        seconds.map(Some).ok_or_else(|| {
+            let detail = format!(
+                "'{}' is not a number of seconds since 1970-01-01",
+                text.display()
+            );
+            Error::new(ErrorKind::Usage, "SOURCE_DATE_EPOCH", detail)
+        })
+    }
+
+    /// Copies all of `disk` to `destination`, and publishes it.
+    pub(crate) fn copy(
+        &self,
+        disk: &dyn Disk,
+        mut destination: Destination,
+        ui: &Ui,
+    ) -> Result<Written> {
+        let job = ui.job();
+        let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
+        convert::copy(disk, destination.writer(disk.size(), ids, None)?, &job)?;
+        destination.publish(disk.size(), ui)
+    }
+}
+
+/// The subformats of which `wanted` holds, for messages.
+fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
+    let names: Vec<String> = FORMATS
+        .iter()
+        .flat_map(|f| f.subformats().iter().map(|s| (f.name(), s)))
+        .filter(|(_, s)| wanted(s))
+        .map(|(format, s)| format!("{format} {}", s.name))
+        .collect();
+    names.join(", ")
+}
+
+enum Sink {
+    File(Output),
+    Pipe(Stream<File>),
+}
+
+/// A new image under way. Dropped, it leaves nothing behind.
+pub(crate) struct Destination {
+    path: PathBuf,
+    pub(crate) shape: Shape,
+    level: u32,
+    sink: Sink,
+}
+
+impl Destination {
+    /// The writer of an image of `size` bytes.
+    pub(crate) fn writer(
+        &mut self,
+        size: u64,
+        ids: Ids,
+        parent: Option<ParentSpec>,
+    ) -> Result<Box<dyn ImageWriter + '_>> {
+        let ending = self.shape.format.extensions().first();
+        let name = match self.path.file_name() {
+            Some(name) if !is_stdout(&self.path) => name.display().to_string(),
+            _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
+        };
+        let spec = Spec {
+            size,
+            subformat: self.shape.subformat,
+            name: &name,
+            ids,
+            level: self.level,
+            parent,
+        };
+        let target: &mut dyn Target = match &mut self.sink {
+            Sink::File(output) => output,
+            Sink::Pipe(stream) => stream,
+        };
+        self.shape
+            .format
+            .create(target, &spec)
+            .map_err(|e| e.path(&self.path))
+    }
+
+    /// Gives the finished image of `size` bytes its name, and says what it is.
+    pub(crate) fn publish(self, size: u64, ui: &Ui) -> Result<Written> {
+        ui.check_stop()?;
+        let mut written = Written {
+            output: shown(&self.path),
+            format: self.shape.format.name(),
+            subformat: self.shape.subformat.name,
+            virtual_size: size,
+            stored_size: None,
+            identity: None,
+        };
+        let Sink::File(output) = self.sink else {
+            return Ok(written);
+        };
+        output.publish()?;
+        let options = OpenOptions {
+            format: Some(self.shape.format),
+            ..OpenOptions::new(&Deny)
+        };
+        let layer = open_layer(&self.path, &options)?;
+        written.stored_size = Some(layer.files().iter().map(|f| f.tag.allocated).sum());
+        written.identity = layer.facts().identity.map(|i| i.to_string());
+        Ok(written)
+    }
+}
+
+/// A new image, as every report shows it.
+#[derive(Serialize)]
+pub(crate) struct Written {
+    /// Path; `-` for standard output.
+    output: String,
+    format: &'static str,
+    subformat: &'static str,
+    /// Bytes.
+    virtual_size: u64,
+    /// Bytes on the medium; null on standard output.
+    stored_size: Option<u64>,
+    identity: Option<String>,
+}
+
+impl Written {
+    /// The text view: one line.
+    pub(crate) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
+            output,
+            format,
+            subformat,
+            ..
+        } = self;
+        let output = vdisk_core::printable(output);
+        write!(
+            out,
+            "{output}: {format} {subformat}, {}",
+            human(self.virtual_size)
+        )?;
+        if let Some(stored) = self.stored_size {
+            write!(out, ", {} stored", human(stored))?;
+        }
+        if let Some(identity) = &self.identity {
+            write!(out, ", {identity}")?;
+        }
+        writeln!(out)
+    }
+}

@@ -1,0 +1,252 @@
+//! The one way out: reports, warnings, errors and progress, as the global flags want them.
+//!
+//! Verbs never print. So `--json`, `--quiet` and closed pipes are handled here, once.
+
+use crate::{
+    exit::Exit,
+    progress::{Mode, Progress},
+};
+use serde::Serialize;
+use std::{
+    error::Error as _,
+    fs::File,
+    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use vdisk_core::{Error, ErrorKind, Job, Result, printable};
+
+/// Flags of every verb.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Report as JSON on standard output, sizes in bytes
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, no warnings, no summaries
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// How progress is shown on standard error
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "MODE",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    #[arg(help = "Progress on standard error: auto (a bar on a terminal), json (lines) or none")]
+    progress: Mode,
+    /// Worker threads [default: one for each processor]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// What a verb found or did: one struct, shown as JSON or as text.
+pub(crate) trait Report: Serialize {
+    /// The text view.
+    fn text(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// The terminal, or the programs that stand for it.
+pub(crate) struct Ui {
+    json: bool,
+    quiet: bool,
+    threads: Option<NonZeroUsize>,
+    stop: Arc<AtomicBool>,
+    progress: Progress,
+    out: BufWriter<Stdout>,
+    /// Standard output carries an image, so reports go to standard error.
+    image_on_stdout: bool,
+}
+
+impl Ui {
+    pub(crate) fn new(args: &GlobalArgs) -> Self {
+        let mode = if args.quiet {
+            Mode::None
+        } else {
+            args.progress
+        };
+        Self {
+            json: args.json,
+            quiet: args.quiet,
+            threads: args.threads,
+            stop: Arc::default(),
+            progress: Progress::new(mode),
+            out: BufWriter::new(io::stdout()),
+            image_on_stdout: false,
+        }
+    }
+
+    /// Lets Ctrl-C and SIGTERM stop the work in good order; a second one ends the program at once.
+    pub(crate) fn listen(&self) -> Result<()> {
+        use signal_hook::{consts, flag};
+        let register = || -> io::Result<()> {
+            for signal in [consts::SIGINT, consts::SIGTERM] {
+                // In this order, the flag is still unset when the first signal asks for it.
+                flag::register_conditional_shutdown(
+                    signal,
+                    i32::from(Exit::Stopped as u8),
+                    Arc::clone(&self.stop),
+                )?;
+                flag::register(signal, Arc::clone(&self.stop))?;
+            }
+            // Unhandled, a file size limit kills the program and leaves a partial file behind.
+            flag::register(consts::SIGXFSZ, Arc::default())?;
+            Ok(())
+        };
+        register().map_err(|e| Error::io("signals", e))
+    }
+
+    /// How operations are run.
+    pub(crate) fn job(&self) -> Job<'_> {
+        let default = Job::default();
+        Job {
+            watch: &self.progress,
+            stop: &self.stop,
+            threads: self.threads.unwrap_or(default.threads),
+        }
+    }
+
+    /// Fails if a signal asked to stop.
+    pub(crate) fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "vdisk", "stopped"));
+        }
+        Ok(())
+    }
+
+    /// True if reports are wanted as JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Shows what the user asked for.
+    pub(crate) fn print(&mut self, report: &impl Report) -> Result<()> {
+        self.progress.finish();
+        if self.json {
+            let mut text = serde_json::to_vec_pretty(report)
+                .map_err(|e| Error::io("write", io::Error::from(e)))?;
+            text.push(b'\n');
+            return self.write(|out| out.write_all(&text));
+        }
+        self.write(|out| report.text(out))
+    }
+
+    /// Shows what was done: the text is left out if the user wants quiet.
+    pub(crate) fn summary(&mut self, report: &impl Report) -> Result<()> {
+        if self.quiet && !self.json {
+            return Ok(());
+        }
+        self.print(report)
+    }
+
+    /// Writes to standard output; for verbs whose data is too long to hold.
+    pub(crate) fn write(
+        &mut self,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        let written = if self.image_on_stdout {
+            text(&mut io::stderr())
+        } else {
+            text(&mut self.out)
+        };
+        written.map_err(|e| Error::io("write", e))
+    }
+
+    /// Warns, in one sentence.
+    pub(crate) fn warn(&self, sentence: &str) {
+        if !self.quiet {
+            self.progress.finish();
+            complain("warning", sentence);
+        }
+    }
+
+    /// Standard output, to write an image to. From now on reports go to standard error.
+    pub(crate) fn image_output(&mut self) -> Result<File> {
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            let detail = "is a terminal; an image can go to a file or a pipe";
+            return Err(Error::new(ErrorKind::Usage, "standard output", detail));
+        }
+        self.image_on_stdout = true;
+        let owned = stdout.as_fd().try_clone_to_owned();
+        Ok(File::from(owned.map_err(|e| Error::io("write", e))?))
+    }
+
+    /// Ends the output.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.progress.finish();
+        self.out.flush().map_err(|e| Error::io("write", e))
+    }
+
+    /// Shows why the run failed, and what may help. Returns how to exit.
+    pub(crate) fn fail(&mut self, error: &Error) -> Exit {
+        self.progress.finish();
+        if reader_gone(error) {
+            return Exit::Done;
+        }
+        // A report that led to the error comes first. If it cannot be shown, the error still can.
+        let _ = self.out.flush();
+        if error.kind() == ErrorKind::Cancelled {
+            if !self.quiet {
+                complain("stopped", "on request");
+            }
+            return Exit::Stopped;
+        }
+        complain("error", &error.to_string());
+        if let Some(hint) = hint(error) {
+            complain("hint", hint);
+        }
+        error.kind().into()
+    }
+}
+
+/// True if a pipe was closed by its reader: it has had enough, and that is no failure.
+fn reader_gone(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(io) = found.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::BrokenPipe
+        {
+            return true;
+        }
+        cause = found.source();
+    }
+    false
+}
+
+fn complain(what: &str, sentence: &str) {
+    // If standard error is closed, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{what}: {}", printable(sentence));
+}
+
+/// What the user can do about `error`, where that is not plain from the sentence.
+fn hint(error: &Error) -> Option<&'static str> {
+    match (error.kind(), error.part()) {
+        (ErrorKind::Policy, _) => {
+            Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
+        }
+        (ErrorKind::Reference, "parent") => Some(
+            "--parent FILE says where the parent is; it must still be the one that was recorded",
+        ),
+        (ErrorKind::Reference, "extent") => Some("--allow-path DIR adds a folder to look in"),
+        (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
+            Some("--force replaces it")
+        }
+        (ErrorKind::WrongFormat, "format") => {
+            Some("--input-format raw reads the file as a raw disk, whatever it holds")
+        }
+        (ErrorKind::Conflict, "conflict") => {
+            Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
+        }
+        (ErrorKind::Conflict, "base") => Some(
+            "--overlay lays the layers over each other, if their holes are meant to be transparent",
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,68 @@
+//! `vdisk create`: an empty disk.
+
+use crate::{
+    exit::Exit,
+    output::{WriteArgs, Written},
+    size,
+    ui::{Report, Ui},
+};
+use serde::Serialize;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE};
+
+/// Create an empty disk
+///
+/// All of it reads as zero; the file is small unless the subformat needs every byte.
+///
+/// JSON: schema, output, format, subformat, virtual_size, stored_size, identity.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The new image; - is standard output, for subformats that can be written in order
+    output: PathBuf,
+    /// Virtual size: bytes, or a number with K, M, G or T; a multiple of 512 bytes
+    #[arg(short, long, value_parser = size::parse)]
+    size: u64,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
+    if args.size == 0 || !args.size.is_multiple_of(512) || args.size > DISK_SIZE {
+        let detail = format!(
+            "{} bytes is not a multiple of 512 between 512 and {DISK_SIZE}",
+            args.size
+        );
+        return Err(Error::new(ErrorKind::Usage, "size", detail));
+    }
+    let shape = args.write.shape(&args.output, false)?;
+    let mut destination = args.write.begin(&args.output, shape, Vec::new(), ui)?;
+    // The size says all about the contents: no need to hash terabytes of zeros.
+    let ids = args.write.ids(shape, None, || {
+        let mut contents = [0; 32];
+        let (size, _) = contents.split_at_mut(8);
+        size.copy_from_slice(&args.size.to_le_bytes());
+        Ok(contents)
+    })?;
+    destination.writer(args.size, ids, None)?.finish()?;
+    ui.summary(&CreateReport {
+        schema: 1,
+        written: destination.publish(args.size, ui)?,
+    })?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct CreateReport {
+    schema: u32,
+    #[serde(flatten)]
+    written: Written,
+}
+
+impl Report for CreateReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.written.text(out)
+    }
+}

@@ -1,0 +1,182 @@
+//! `vdisk diff`: where two disks differ, or the difference as an image.
+
+use crate::{
+    args::{InputArgs, ids, shown},
+    child,
+    exit::Exit,
+    output::{WriteArgs, Written},
+    size::both,
+    ui::{Report, Ui},
+};
+use serde::Serialize;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+use vdisk_core::{Chain, Disk, Result, ops::diff, printable};
+
+/// Ranges that a report lists.
+const LISTED: usize = 1_000_000;
+
+/// Compare what two disks read as
+///
+/// Prints the ranges that differ, start and length in bytes, and a summary; exits 1 if the disks
+/// differ. Formats do not matter, and blocks that both take from the same place are not read.
+/// The shorter of two disks is compared as if zeros followed, but other sizes count as differing.
+/// With --quiet only the exit code tells.
+///
+/// With -o, writes a child of A that reads as B instead: apply it by using it. Exits 0.
+///
+/// JSON: schema, a, b, a_size, b_size, equal, differing_bytes, compared_bytes, ranges (start,
+/// length; at most 1000000), ranges_truncated. With -o: schema, a, b, a_size, b_size, delta
+/// (recorded_bytes, output, format, subformat, virtual_size, stored_size, identity).
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The first image
+    a: PathBuf,
+    /// The second image
+    b: PathBuf,
+    /// Write the difference as a child of A that reads as B
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Also record the absolute path of A in the new image
+    #[arg(long, requires = "output")]
+    absolute_parent: bool,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
+    let shape = match &args.output {
+        Some(output) => Some((output, args.write.shape(output, true)?)),
+        None => None,
+    };
+    let a = args.input.open(&args.a, ui)?;
+    let b = args.input.open(&args.b, ui)?;
+    let mut report = DiffReport {
+        schema: 1,
+        a: shown(&args.a),
+        b: shown(&args.b),
+        a_size: a.size(),
+        b_size: b.size(),
+        found: None,
+        delta: None,
+    };
+    let Some((output, shape)) = shape else {
+        let found = compare(&a, &b, ui)?;
+        let exit = if found.equal {
+            Exit::Done
+        } else {
+            Exit::Differs
+        };
+        report.found = Some(found);
+        ui.summary(&report)?;
+        return Ok(exit);
+    };
+    child::check(&a, shape)?;
+    let inputs = ids(a.files().chain(b.files()));
+    let destination = args.write.begin(output, shape, inputs, ui)?;
+    let place = child::place(&a, output, args.absolute_parent, ui)?;
+    if a.size() != b.size() {
+        ui.warn("the child has another size than its parent; other programs may refuse it");
+    }
+    let (written, recorded_bytes) =
+        child::write(&args.write, &a, Some(&b), place, destination, ui)?;
+    report.delta = Some(Delta {
+        recorded_bytes,
+        written,
+    });
+    ui.summary(&report)?;
+    Ok(Exit::Done)
+}
+
+fn compare(a: &Chain, b: &Chain, ui: &Ui) -> Result<Found> {
+    let mut ranges = Vec::new();
+    let total = diff::diff(a, b, &ui.job(), |range| {
+        if ranges.len() < LISTED {
+            ranges.push(Range {
+                start: range.start,
+                length: range.end - range.start,
+            });
+        }
+    })?;
+    Ok(Found {
+        equal: total.bytes == 0 && a.size() == b.size(),
+        differing_bytes: total.bytes,
+        compared_bytes: total.compared,
+        ranges_truncated: total.ranges > ranges.len() as u64,
+        ranges,
+    })
+}
+
+#[derive(Serialize)]
+struct DiffReport {
+    schema: u32,
+    a: String,
+    b: String,
+    /// Bytes.
+    a_size: u64,
+    b_size: u64,
+    #[serde(flatten)]
+    found: Option<Found>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta>,
+}
+
+/// Without `-o`.
+#[derive(Serialize)]
+struct Found {
+    equal: bool,
+    differing_bytes: u64,
+    /// Bytes that had to be read: the rest is known to be alike.
+    compared_bytes: u64,
+    ranges: Vec<Range>,
+    ranges_truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Range {
+    start: u64,
+    length: u64,
+}
+
+/// With `-o`.
+#[derive(Serialize)]
+struct Delta {
+    recorded_bytes: u64,
+    #[serde(flatten)]
+    written: Written,
+}
+
+impl Report for DiffReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(delta) = &self.delta {
+            write!(out, "{} recorded -> ", both(delta.recorded_bytes))?;
+            return delta.written.text(out);
+        }
+        let Some(found) = &self.found else {
+            return Ok(());
+        };
+        for range in &found.ranges {
+            writeln!(out, "{:>16} {:>16}", range.start, range.length)?;
+        }
+        if found.ranges_truncated {
+            writeln!(out, "further ranges are not listed")?;
+        }
+        if self.a_size != self.b_size {
+            let (a, b) = (printable(&self.a), printable(&self.b));
+            writeln!(
+                out,
+                "{a} has {} bytes, {b} has {} bytes",
+                self.a_size, self.b_size
+            )?;
+        }
+        match found.differing_bytes {
+            0 if found.equal => writeln!(out, "the disks are the same"),
+            0 => writeln!(out, "the longer disk goes on with zeros"),
+            bytes => writeln!(out, "{} differ", both(bytes)),
+        }
+    }
+}

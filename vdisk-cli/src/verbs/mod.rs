@@ -1,0 +1,44 @@
+//! The verbs, one file each with the same three parts: `Args`, `run`, and the text view of the report.
+
+mod clone;
+mod compose;
+mod convert;
+mod create;
+mod dedup_report;
+mod diff;
+mod hash;
+mod info;
+mod map;
+
+use crate::{exit::Exit, ui::Ui};
+use vdisk_core::Result;
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    Info(info::Args),
+    Map(map::Args),
+    Convert(convert::Args),
+    Create(create::Args),
+    Compose(compose::Args),
+    Clone(clone::Args),
+    Diff(diff::Args),
+    DedupReport(dedup_report::Args),
+    Hash(hash::Args),
+}
+
+impl Verb {
+    pub(crate) fn run(&self, ui: &mut Ui) -> Result<Exit> {
+        match self {
+            Self::Info(args) => info::run(args, ui),
+            Self::Map(args) => map::run(args, ui),
+            Self::Convert(args) => convert::run(args, ui),
+            Self::Create(args) => create::run(args, ui),
+            Self::Compose(args) => compose::run(args, ui),
+            Self::Clone(args) => clone::run(args, ui),
+            Self::Diff(args) => diff::run(args, ui),
+            Self::DedupReport(args) => dedup_report::run(args, ui),
+            Self::Hash(args) => hash::run(args, ui),
+        }
+    }
+}
