@@ -61,7 +61,7 @@ fn what_is_no_image_is_named() {
     folder
         .run("info missing.raw")
         .code(2)
-        .says("error: missing.raw: open: No such file or directory");
+        .says("error: missing.raw: open: there is no such file");
     folder
         .run("hash .")
         .code(2)
@@ -134,6 +134,23 @@ fn an_output_that_is_no_file_is_refused() {
         .run("convert a.raw -o dir.raw --force")
         .code(2)
         .says("is not a regular file");
+}
+
+#[test]
+fn a_fifo_does_not_hang_the_program() {
+    let folder = Folder::new();
+    folder.write("a.raw", &[1; 512]);
+    folder.shell("mkfifo fifo.raw").code(0);
+    for verb in [
+        "info fifo.raw",
+        "convert a.raw -o fifo.raw --force",
+        "dedup-report fifo.raw",
+    ] {
+        folder
+            .shell(&format!("timeout 20 \"$V\" {verb}"))
+            .code(2)
+            .says("not a regular file");
+    }
 }
 
 #[test]

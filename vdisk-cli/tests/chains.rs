@@ -217,6 +217,15 @@ fn a_chain_composes_to_its_top() {
             .run(&format!("compose u.{format} a.{format} -o d.raw"))
             .code(2)
             .says("must come before it");
+        std::fs::copy(
+            folder.path(&format!("base.{format}")),
+            folder.path(&format!("copy.{format}")),
+        )
+        .unwrap();
+        folder
+            .run(&format!("compose u.{format} copy.{format} -o d.raw"))
+            .code(2)
+            .says("must come before it");
         folder
             .run(&format!(
                 "compose base.{format} a.{format} -o base.{format} --force"

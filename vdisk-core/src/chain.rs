@@ -128,7 +128,10 @@ impl Chain {
         let mut end = self.size;
         for (depth, layer) in self.layers.iter().enumerate() {
             if pos >= layer.size() {
-                continue; // a parent may be smaller than its child
+                if layer.facts().parent.is_some() {
+                    break; // zeros follow a layer that is shorter than its child
+                }
+                continue; // an overlay shows what lies below, also past its end
             }
             let mut found = layer.extent_at(pos)?;
             end = end.min(found.range.end);

@@ -95,7 +95,12 @@ impl Error {
     pub fn io(part: &'static str, error: io::Error) -> Self {
         let detail = match error.kind() {
             io::ErrorKind::UnexpectedEof => "the file ends too early".to_owned(),
-            _ => error.to_string(),
+            io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            // "No space left on device (os error 28)": the number helps nobody.
+            _ => match error.to_string().split_once(" (os error") {
+                Some((sentence, _)) => sentence.to_owned(),
+                None => error.to_string(),
+            },
         };
         Self::new(ErrorKind::Io, part, detail).because(error)
     }

@@ -75,10 +75,7 @@ pub struct FileResolver {
 
 impl Resolver for FileResolver {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
-        let folder = match from.path().parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let folder = from.path().parent().unwrap_or(Path::new(""));
         let mut found: Vec<ImageFile> = Vec::new();
         let mut refused = None;
         if let Reference::Parent(_) = reference {
@@ -86,8 +83,8 @@ impl Resolver for FileResolver {
                 keep(&mut found, ImageFile::open(path, self.access)?);
             }
         }
-        for candidate in self.candidates(&folder, reference) {
-            match self.open_beneath(&folder, &candidate) {
+        for candidate in self.candidates(folder, reference) {
+            match self.open_beneath(folder, &candidate) {
                 Ok(Some(file)) => keep(&mut found, file),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::Policy => {
@@ -109,7 +106,10 @@ impl Resolver for FileResolver {
             None => Error::new(
                 ErrorKind::Reference,
                 part,
-                format!("{name} was not found in {}", folder.display()),
+                format!(
+                    "{name} was not found in {}",
+                    here_if_empty(folder).display()
+                ),
             ),
         };
         Err(error.path(from.path()))
@@ -157,7 +157,9 @@ impl FileResolver {
             return Err(Error::new(ErrorKind::Policy, "resolver", detail));
         }
         let leaves = path.strip_prefix(folder).map_or(true, |inside| {
-            inside.components().any(|c| c == Component::ParentDir)
+            !inside
+                .components()
+                .all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
         });
         if leaves && self.allowed.is_empty() {
             return outside();
@@ -167,7 +169,7 @@ impl FileResolver {
         };
         let beneath = std::iter::once(folder)
             .chain(self.allowed.iter().map(PathBuf::as_path))
-            .filter_map(|f| f.canonicalize().ok())
+            .filter_map(|f| here_if_empty(f).canonicalize().ok())
             .any(|f| real.starts_with(f));
         if !beneath {
             return outside();
@@ -181,6 +183,15 @@ impl FileResolver {
             tag.path = path.to_owned(); // the name people know
         }
         Ok(Some(file))
+    }
+}
+
+/// The folder of a bare file name is the current one.
+fn here_if_empty(folder: &Path) -> &Path {
+    if folder == Path::new("") {
+        Path::new(".")
+    } else {
+        folder
     }
 }
 

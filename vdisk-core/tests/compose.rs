@@ -113,7 +113,7 @@ fn a_chain_reads_as_its_top() {
         let composed = f.compose(&[all[1], all[2]], false).unwrap();
         assert!(testing::contents(composed.disk()).unwrap() == user);
         let (kind, text) = refused(f.compose(&[all[2], all[1]], false));
-        assert_eq!(kind, ErrorKind::Reference, "{text}");
+        assert_eq!(kind, ErrorKind::Usage, "{text}");
         // A layer of another base.
         f.base(&name("other"), &base, 9);
         let (kind, text) = refused(f.compose(&[&name("other"), all[1]], false));

@@ -20,7 +20,7 @@ use vdisk_core::{
     Chain, Error, ErrorKind, FileResolver, OpenOptions, Result, format, open_layer,
     ops::dedup::{Counts, Scan},
     printable,
-    storage::FileId,
+    storage::{Access, FileId, ImageFile},
 };
 use walkdir::WalkDir;
 
@@ -33,7 +33,7 @@ use walkdir::WalkDir;
 ///
 /// JSON: schema, block_size, images (path and counts), total (counts), errors (path, error),
 /// skipped (files in folders that are no images). Counts, in bytes: total_bytes, allocated_bytes
-/// (on the medium), zero_bytes, data_bytes, unique_bytes, duplicate_bytes; and saving_percent,
+/// (on the medium: of an image without its parents, in the total with them, each file once), zero_bytes, data_bytes, unique_bytes, duplicate_bytes; and saving_percent,
 /// duplicate of data.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 /// A file that may be an image.
 struct Candidate {
     path: PathBuf,
-    id: FileId,
+    id: Option<FileId>,
     /// On the command line: it is an image, whatever it looks like.
     named: bool,
 }
@@ -111,13 +111,12 @@ fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Result<Vec<Cand
     // Named files first: they keep the name and the role that the user gave them.
     let (folders, files): (Vec<_>, Vec<_>) = args.paths.iter().partition(|p| p.is_dir());
     let mut add = |path: PathBuf, named: bool, report: &mut DedupReport| {
-        match path.metadata().map(|found| FileId::of(&found)) {
-            Ok(id) if seen.insert(id) => found.push(Candidate { path, id, named }),
-            Ok(_) => {}
-            Err(error) => {
-                let error = Error::io("open", error).path(&path);
-                report.failed(&path, error, ui)?;
+        match ImageFile::open(&path, Access::Positioned).map(|file| file.tag.id) {
+            Ok(id) if id.is_none_or(|id| seen.insert(id)) => {
+                found.push(Candidate { path, id, named });
             }
+            Ok(_) => {}
+            Err(error) => report.failed(&path, error, ui)?,
         }
         Ok::<(), Error>(())
     };
@@ -160,7 +159,7 @@ fn images(
     }
     let mut found = Vec::new();
     for (candidate, error) in opened {
-        let extent = extents.contains(&candidate.id);
+        let extent = candidate.id.is_some_and(|id| extents.contains(&id));
         match error {
             _ if extent && !candidate.named => report.skipped += 1,
             Some(error) if !candidate.named && is_no_image(&candidate.path, &error) => {
@@ -183,12 +182,12 @@ fn is_no_image(path: &Path, error: &Error) -> bool {
     foreign && !raw
 }
 
-/// Bytes on the medium of all files of the chain.
+/// Bytes on the medium of the image itself, without its parents.
 fn allocated(chain: &Chain) -> u64 {
-    chain.files().map(|f| f.tag.allocated).sum()
+    chain.top().files().iter().map(|f| f.tag.allocated).sum()
 }
 
-/// The same, without files that other chains use too and that were counted.
+/// The same with its parents, but without files that were counted for another image.
 fn new_allocated(chain: &Chain, counted: &mut HashSet<FileId>) -> u64 {
     chain
         .files()
@@ -217,7 +216,7 @@ struct ImageSums {
 #[derive(Serialize, Default)]
 struct Sums {
     total_bytes: u64,
-    /// On the medium, parents included; in the total each file once.
+    /// On the medium: of an image without its parents; in the total with them, each file once.
     allocated_bytes: u64,
     zero_bytes: u64,
     data_bytes: u64,

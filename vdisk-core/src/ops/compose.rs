@@ -199,9 +199,16 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
     let names: Vec<PathBuf> = opened.iter().map(|(path, _)| path.clone()).collect();
     let mut inputs: Vec<Input> = Vec::new();
     for (index, (path, layer)) in opened.into_iter().enumerate() {
-        let beneath = |l: &Arc<Layer>| l.file_id().is_some() && l.file_id() == layer.file_id();
+        // A copy of a lower layer is told by its identity. A child may have that of its parent.
+        let full = layer.facts().parent.is_none();
+        let beneath = |l: &Arc<Layer>| {
+            (l.file_id().is_some() && l.file_id() == layer.file_id())
+                || (full
+                    && l.facts().identity.is_some()
+                    && l.facts().identity == layer.facts().identity)
+        };
         if let Some(base) = inputs.first()
-            && base.stack.iter().any(beneath)
+            && base.stack.iter().skip(1).any(beneath)
         {
             let detail = format!("is below '{}' already and must come before it", base.name());
             return Err(Error::new(ErrorKind::Usage, "order", detail).path(path));
@@ -310,7 +317,7 @@ fn parent_among(
             deep.path().display(),
             base.name()
         );
-        return Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()));
+        return Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()));
     }
     let given: Vec<String> = before
         .iter()
@@ -328,7 +335,7 @@ fn parent_among(
             _ => format!("are {}", given.join(", ")),
         }
     );
-    Err(Error::new(ErrorKind::Reference, "parent", detail).path(layer.path()))
+    Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()))
 }
 
 /// Preferences by sibling, from those by input. A layer stands for the sibling it is part of.
