@@ -6,13 +6,15 @@ cd "$(dirname "$0")"
 mkdir -p corpus/open corpus/descriptor
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-seq 1 12000 | head -c 65536 >"$work/in.raw"
+seq 10000 30000 >"$work/in.raw"
+truncate -s 64K "$work/in.raw"
 
 for subformat in monolithicSparse streamOptimized monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat; do
     qemu-img convert -f raw -O vmdk -o subformat=$subformat "$work/in.raw" "$work/$subformat.vmdk"
 done
 mv "$work"/{monolithicSparse,streamOptimized,*-s001}.vmdk corpus/open/
-cp "$work"/*[a-z].vmdk corpus/descriptor/
+rm "$work"/*-flat.vmdk "$work"/*-f001.vmdk
+cp "$work"/*.vmdk corpus/descriptor/
 qemu-img create -q -f vmdk -o zeroed_grain=on corpus/open/zeroed.vmdk 1M
 qemu-img create -q -f vpc -o subformat=dynamic,force_size=on corpus/open/dynamic.vhd 4M
 qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on "$work/in.raw" corpus/open/fixed.vhd
