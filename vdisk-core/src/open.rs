@@ -201,52 +201,53 @@ pub fn probe(file: &ImageFile) -> Result<&'static dyn Format> {
         );
         return Err(Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path()));
     }
-    let found = matching.first().copied();
     let ending = file.path().extension().map(|e| e.to_ascii_lowercase());
     let surely_raw = SURELY_RAW
         .iter()
         .any(|r| ending.as_deref() == Some((*r).as_ref()));
-    match found {
-        Some(format) if surely_raw => {
-            let detail = format!(
-                "is raw by its name and {} by its contents; name the input format",
-                format.name()
-            );
-            Err(Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path()))
-        }
-        Some(format) => Ok(format),
-        None => match format::by_extension(file.path()) {
-            Some(format) if format.name() == raw::Raw.name() => Ok(format),
-            _ => Err(unknown(file)),
-        },
+    let raw_by_name =
+        format::by_extension(file.path()).is_some_and(|f| f.name() == raw::Raw.name());
+    match (matching.first(), foreign(file)?) {
+        (Some(format), _) if !surely_raw => Ok(*format),
+        (Some(format), _) => Err(two_faced(file, format.name())),
+        (None, Some(name)) if raw_by_name => Err(two_faced(file, name)),
+        (None, None) if raw_by_name => Ok(&raw::Raw),
+        (None, other) => Err(unknown(file, other)),
     }
 }
 
-/// Says what an unreadable file is, if its first bytes tell.
-fn unknown(file: &ImageFile) -> Error {
-    let mut head = [0u8; 512];
-    let len = crate::disk::part_len(head.len(), 0, file.size);
-    let mut detail = "is none of the image formats that can be read".to_owned();
-    if let Some(head) = head.get_mut(..len)
-        && file.read_at(0, head).is_ok()
-        && let Some((_, name)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic))
-    {
-        detail = format!("is {name}, which is not supported");
+fn two_faced(file: &ImageFile, contents: &str) -> Error {
+    let detail =
+        format!("is raw by its name and {contents} by its contents; name the input format");
+    Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path())
+}
+
+/// What the first bytes of the file say, if that is something known that cannot be read.
+fn foreign(file: &ImageFile) -> Result<Option<&'static str>> {
+    let head = file.read_part("signature", 0, file.size.min(16))?;
+    let found = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic));
+    Ok(found.map(|(_, name)| *name))
+}
+
+/// Says why no format fits.
+fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
+    if let Some(name) = foreign {
+        let detail = format!("is {name}, which is not supported");
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
-    if file.size == 0 {
-        detail = "is empty".to_owned();
-    } else {
-        let vmdk = file
-            .path()
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("vmdk"));
-        detail.push_str(if vmdk {
-            ": no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
-        } else {
-            " (if it is a raw disk, name the input format)"
-        });
-    }
+    let vmdk = file
+        .path()
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("vmdk"));
+    let detail = match file.size {
+        0 => "is empty",
+        _ if vmdk => {
+            "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
+        }
+        _ => {
+            "is none of the image formats that can be read (if it is a raw disk, name the input format)"
+        }
+    };
     Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path())
 }
 

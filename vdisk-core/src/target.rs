@@ -73,9 +73,8 @@ impl Output {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let name = path.file_name().unwrap_or_default().display().to_string();
         let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
+            .prefix(".vdisk-") // not the name: that may be as long as names can be
             .suffix(".partial")
             .permissions(fs::Permissions::from_mode(0o666)) // less the umask
             .tempfile_in(folder)

@@ -264,6 +264,8 @@ fn what_is_no_image_is_refused_by_name() {
         ("c.vmdk", b"COWD", "vmfsSparse"),
         ("d.vmdk", b"", "empty"),
         ("e.vmdk", b"hello", "flat"),
+        // The name says raw, but the guest cannot be the one who is believed.
+        ("f.img", b"QFI\xfb", "name the input format"),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();

@@ -13,9 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Chain, Disk, Error, ErrorKind, Kind, Result,
-    disk::{extents, same_kind},
-    is_zero,
+    Error, ErrorKind, Result,
     ops::{
         compose::{ComposeOptions, Composed, compose, contributions},
         merge_plan::{self, MergePlan},
@@ -179,66 +177,32 @@ fn examine(composed: &Composed, images: &[PathBuf], ui: &Ui) -> Result<ComposeRe
             full,
             ..
         } => {
+            let base = images.first().map_or(Path::new(""), PathBuf::as_path);
             let plan = merge_plan::plan(merged, &ui.job())?;
             let names: Vec<&Path> = inputs
                 .iter()
                 .filter_map(|&i| images.get(i).map(PathBuf::as_path))
                 .collect();
-            check_origin(composed, &plan, &names, full)?;
-            report.siblings(&plan, images.first(), &names);
+            check_origin(base, &plan, &names, full)?;
+            report.siblings(&plan, base, &names);
         }
     }
     Ok(report)
 }
 
 /// Refuses a full disk that shares nothing with the base: "changed" would mean all of it.
-fn check_origin(
-    composed: &Composed,
-    plan: &MergePlan,
-    names: &[&Path],
-    full: &[bool],
-) -> Result<()> {
-    let strangers = names.iter().zip(full).zip(&plan.shared);
-    let Some(((name, _), _)) = strangers
-        .into_iter()
-        .find(|((_, full), shared)| **full && **shared == 0)
-    else {
-        return Ok(());
-    };
-    let Some(base) = composed.chains().first().filter(|b| b.top().size() > 0) else {
-        return Ok(());
-    };
-    if !has_data(base)? {
-        return Ok(());
-    }
-    let detail = format!(
-        "the layer records no parent and shares no data with the base '{}', so it was not made from it",
-        base.top().path().display()
-    );
-    Err(Error::new(ErrorKind::Conflict, "base", detail).path(*name))
-}
-
-/// True if `disk` has a byte that is not zero.
-fn has_data(disk: &Chain) -> Result<bool> {
-    let mut buffer = vec![0; 1 << 20];
-    for extent in extents(disk, 0..disk.size(), same_kind) {
-        let extent = extent?;
-        if extent.kind != Kind::Data {
-            continue;
+fn check_origin(base: &Path, plan: &MergePlan, names: &[&Path], full: &[bool]) -> Result<()> {
+    let mut strangers = names.iter().zip(full).zip(&plan.shared);
+    match strangers.find(|((_, full), shared)| **full && **shared == 0) {
+        Some(((name, _), _)) if plan.base_data > 0 => {
+            let detail = format!(
+                "the layer records no parent and shares no data with the base '{}', so it was not made from it",
+                base.display()
+            );
+            Err(Error::new(ErrorKind::Conflict, "base", detail).path(*name))
         }
-        let mut pos = extent.range.start;
-        while pos < extent.range.end {
-            let left = extent.range.end - pos;
-            let len = usize::try_from(left).map_or(buffer.len(), |l| l.min(buffer.len()));
-            let (part, _) = buffer.split_at_mut(len);
-            disk.read_at(pos, part)?;
-            if !is_zero(part) {
-                return Ok(true);
-            }
-            pos += len as u64;
-        }
+        _ => Ok(()),
     }
-    Ok(false)
 }
 
 #[derive(Serialize)]
@@ -275,15 +239,14 @@ struct Conflict {
 }
 
 impl ComposeReport {
-    fn siblings(&mut self, plan: &MergePlan, base: Option<&PathBuf>, names: &[&Path]) {
+    fn siblings(&mut self, plan: &MergePlan, base: &Path, names: &[&Path]) {
         let name = |index: usize| names.get(index).map(|n| shown(n)).unwrap_or_default();
         self.arrangement = "siblings";
-        self.layers = base
-            .map(|base| Taken {
-                path: shown(base),
-                bytes: plan.base,
-            })
-            .into_iter()
+        let base = Taken {
+            path: shown(base),
+            bytes: plan.base,
+        };
+        self.layers = std::iter::once(base)
             .chain(plan.taken.iter().enumerate().map(|(index, &bytes)| Taken {
                 path: name(index),
                 bytes,

@@ -43,6 +43,8 @@ pub struct MergePlan {
     pub conflicts: Vec<Conflict>,
     /// Groups of conflicts not listed.
     pub unlisted: u64,
+    /// Bytes of the base that are not zero.
+    pub base_data: u64,
     /// Bytes, not zero, in which each sibling is as the base: none at all means another origin.
     pub shared: Vec<u64>,
 }
@@ -136,6 +138,7 @@ pub fn plan(merged: &Merged, job: &Job<'_>) -> Result<MergePlan> {
         |piece| examine(merged, piece),
         |found| {
             plan.base += found.base;
+            plan.base_data += found.base_data;
             for (total, more) in plan.shared.iter_mut().zip(&found.shared) {
                 *total += more;
             }
@@ -152,6 +155,7 @@ pub fn plan(merged: &Merged, job: &Job<'_>) -> Result<MergePlan> {
 struct Examined {
     len: u64,
     base: u64,
+    base_data: u64,
     shared: Vec<u64>,
     changed: Vec<(Range<u64>, Verdict)>,
 }
@@ -162,6 +166,7 @@ fn examine(merged: &Merged, piece: Piece) -> Result<Examined> {
     let mut found = Examined {
         len,
         base: 0,
+        base_data: 0,
         shared: vec![0; merged.siblings()],
         changed: Vec::new(),
     };
@@ -169,6 +174,7 @@ fn examine(merged: &Merged, piece: Piece) -> Result<Examined> {
         found.base = len;
         let stored = merged.base().extent_at(range.start)?.kind == Kind::Data;
         if stored {
+            found.base_data = len;
             found.shared.fill(len);
         }
         return Ok(found);
@@ -181,6 +187,7 @@ fn examine(merged: &Merged, piece: Piece) -> Result<Examined> {
             Verdict::Alike(among) | Verdict::Conflict(among, _) => among.contains(&index),
         };
         if !is_zero(base) {
+            found.base_data += len;
             for (index, shared) in found.shared.iter_mut().enumerate() {
                 if !changed_by(index) {
                     *shared += len;
