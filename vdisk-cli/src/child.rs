@@ -43,7 +43,7 @@ pub(crate) fn write(
     args: &WriteArgs,
     parent: &Chain,
     disk: Option<&dyn Disk>,
-    place: ParentSpec,
+    mut place: ParentSpec,
     mut destination: Destination,
     ui: &Ui,
 ) -> Result<(Written, u64)> {
@@ -53,6 +53,8 @@ pub(crate) fn write(
     let ids = args.ids(destination.shape, place.identity, || {
         hash::digest(contents, &job)
     })?;
+    // Reproducible output does not depend on when the parent was copied here.
+    place.modified = place.modified.min(ids.created);
     let writer = destination.writer(size, ids, Some(place))?;
     let recorded = match disk {
         Some(disk) => changes::write(parent, disk, writer, &job)?,
@@ -68,7 +70,9 @@ pub(crate) fn write(
 pub(crate) fn place(parent: &Chain, child: &Path, absolute: bool, ui: &Ui) -> Result<ParentSpec> {
     let path = parent.top().path();
     let io = |e| Error::io("parent", e).path(path);
-    let folder = canonical_folder(child)?;
+    // An existing file is replaced where it is, not where a link to it is.
+    let real = child.canonicalize();
+    let folder = canonical_folder(real.as_deref().unwrap_or(child))?;
     let parent_folder = canonical_folder(path)?;
     let name = path.file_name().unwrap_or_default();
     let beneath = path.canonicalize().map_err(io)?.starts_with(&folder);

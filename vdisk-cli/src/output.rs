@@ -90,11 +90,11 @@ impl WriteArgs {
     /// The format without `--format`: by the subformat, by the file name, or raw for a pipe.
     fn guess_format(&self, path: &Path) -> Result<&'static dyn Format> {
         let by_name = format::by_extension(path);
-        if let Some(name) = &self.subformat {
+        if let Some(name) = &self.subformat
+            && by_name.is_none()
+        {
             let has = |f: &dyn Format| format::subformat(f, Some(name)).is_ok();
-            let found = by_name
-                .filter(|f| has(*f))
-                .or_else(|| FORMATS.iter().copied().find(|f| has(*f)));
+            let found = FORMATS.iter().copied().find(|f| has(*f));
             return found.ok_or_else(|| {
                 let detail = format!("'{name}' is not known; known are {}", able(|_| true));
                 Error::new(ErrorKind::Usage, "subformat", detail)
@@ -126,7 +126,7 @@ impl WriteArgs {
     ) -> Result<Destination> {
         self.epoch()?;
         let sink = if is_stdout(path) {
-            Sink::Pipe(Stream::new(ui.image_output()?))
+            Sink::Pipe(ui.image_output(&inputs)?)
         } else {
             let options = OutputOptions {
                 force: self.force,
@@ -266,9 +266,11 @@ impl Destination {
             format: Some(self.shape.format),
             ..OpenOptions::new(&Deny)
         };
-        let layer = open_layer(&self.path, &options)?;
-        written.stored_size = Some(layer.files().iter().map(|f| f.tag.allocated).sum());
-        written.identity = layer.facts().identity.map(|i| i.to_string());
+        // The image is there, whatever this finds.
+        if let Ok(layer) = open_layer(&self.path, &options) {
+            written.stored_size = Some(layer.files().iter().map(|f| f.tag.allocated).sum());
+            written.identity = layer.facts().identity.map(|i| i.to_string());
+        }
         Ok(written)
     }
 }

@@ -8,7 +8,6 @@ use crate::{
 };
 use serde::Serialize;
 use std::{
-    error::Error as _,
     fs::File,
     io::{self, BufWriter, IsTerminal, Stdout, Write},
     num::NonZeroUsize,
@@ -18,7 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use vdisk_core::{Error, ErrorKind, Job, Result, printable};
+use vdisk_core::{Error, ErrorKind, Job, Result, printable, storage::FileId, target::Stream};
 
 /// Flags of every verb.
 #[derive(clap::Args)]
@@ -60,6 +59,7 @@ pub(crate) struct Ui {
     stop: Arc<AtomicBool>,
     progress: Progress,
     out: BufWriter<Stdout>,
+    reader_gone: bool,
     /// Standard output carries an image, so reports go to standard error.
     image_on_stdout: bool,
 }
@@ -78,6 +78,7 @@ impl Ui {
             stop: Arc::default(),
             progress: Progress::new(mode),
             out: BufWriter::new(io::stdout()),
+            reader_gone: false,
             image_on_stdout: false,
         }
     }
@@ -86,7 +87,7 @@ impl Ui {
     pub(crate) fn listen(&self) -> Result<()> {
         use signal_hook::{consts, flag};
         let register = || -> io::Result<()> {
-            for signal in [consts::SIGINT, consts::SIGTERM] {
+            for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
                 // In this order, the flag is still unset when the first signal asks for it.
                 flag::register_conditional_shutdown(
                     signal,
@@ -150,12 +151,26 @@ impl Ui {
         &mut self,
         text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
+        if self.reader_gone {
+            return Ok(());
+        }
         let written = if self.image_on_stdout {
             text(&mut io::stderr())
         } else {
             text(&mut self.out)
         };
-        written.map_err(|e| Error::io("write", e))
+        self.shown(written)
+    }
+
+    /// A reader that closed the pipe has seen enough: what the verb found still decides how to exit.
+    fn shown(&mut self, written: io::Result<()>) -> Result<()> {
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone = true;
+                Ok(())
+            }
+            other => other.map_err(|e| Error::io("write", e)),
+        }
     }
 
     /// Warns, in one sentence.
@@ -167,29 +182,38 @@ impl Ui {
     }
 
     /// Standard output, to write an image to. From now on reports go to standard error.
-    pub(crate) fn image_output(&mut self) -> Result<File> {
+    /// It must be none of `inputs`.
+    pub(crate) fn image_output(&mut self, inputs: &[FileId]) -> Result<Stream<File>> {
         let stdout = io::stdout();
         if stdout.is_terminal() {
             let detail = "is a terminal; an image can go to a file or a pipe";
             return Err(Error::new(ErrorKind::Usage, "standard output", detail));
         }
         self.image_on_stdout = true;
-        let owned = stdout.as_fd().try_clone_to_owned();
-        Ok(File::from(owned.map_err(|e| Error::io("write", e))?))
+        let io = |e| Error::io("write", e);
+        let out = File::from(stdout.as_fd().try_clone_to_owned().map_err(io)?);
+        if inputs.contains(&FileId::of(&out.metadata().map_err(io)?)) {
+            let detail = "is also an input, and inputs are never written to";
+            return Err(Error::new(ErrorKind::Usage, "standard output", detail));
+        }
+        Ok(Stream::new(out).stopped_by(Arc::clone(&self.stop)))
     }
 
     /// Ends the output.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.progress.finish();
-        self.out.flush().map_err(|e| Error::io("write", e))
+        let flushed = self.out.flush();
+        self.shown(flushed)
+    }
+
+    /// True if nobody reads what is written to standard output.
+    pub(crate) fn reader_gone(&self) -> bool {
+        self.reader_gone
     }
 
     /// Shows why the run failed, and what may help. Returns how to exit.
     pub(crate) fn fail(&mut self, error: &Error) -> Exit {
         self.progress.finish();
-        if reader_gone(error) {
-            return Exit::Done;
-        }
         // A report that led to the error comes first. If it cannot be shown, the error still can.
         let _ = self.out.flush();
         if error.kind() == ErrorKind::Cancelled {
@@ -204,20 +228,6 @@ impl Ui {
         }
         error.kind().into()
     }
-}
-
-/// True if a pipe was closed by its reader: it has had enough, and that is no failure.
-fn reader_gone(error: &Error) -> bool {
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        if let Some(io) = found.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::BrokenPipe
-        {
-            return true;
-        }
-        cause = found.source();
-    }
-    false
 }
 
 fn complain(what: &str, sentence: &str) {

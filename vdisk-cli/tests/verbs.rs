@@ -174,7 +174,7 @@ fn the_name_decides_the_format_and_an_unknown_one_needs_help() {
     folder
         .run("create c.raw --size 1M --subformat nonsense")
         .code(2)
-        .says("'nonsense' is not known");
+        .says("'nonsense' cannot be written as raw");
     folder
         .run("create c.raw --size 1M --format raw --subformat dynamic")
         .code(2)

@@ -21,12 +21,13 @@ pub struct Stored {
     pub file: Arc<FileTag>,
     /// The position in it; of the compressed grain, if `packed`.
     pub at: FileOffset,
-    /// Compressed: `at` does not advance with the disk position.
-    pub packed: bool,
+    /// If compressed: bytes of the unpacked grain before the extent. `at` does not advance with
+    /// the disk position.
+    pub packed: Option<u64>,
 }
 
 impl Stored {
-    /// True if both mean the same bytes, for extents that start at the same disk position.
+    /// True if both mean the same bytes.
     ///
     /// Storage without a file identity is never the same as another.
     pub fn same_place(&self, other: &Self) -> bool {
@@ -38,8 +39,8 @@ impl Stored {
     /// True if `next`, which starts `len` bytes later on the disk, continues this place.
     fn continues(&self, len: u64, next: &Self) -> bool {
         Arc::ptr_eq(&self.file, &next.file)
-            && !self.packed
-            && !next.packed
+            && self.packed.is_none()
+            && next.packed.is_none()
             && self.at.0.checked_add(len) == Some(next.at.0)
     }
 }

@@ -26,6 +26,8 @@ pub enum Place {
         file: usize,
         /// Where the compressed piece starts.
         at: FileOffset,
+        /// Bytes of the unpacked piece before the run.
+        inside: u64,
     },
     /// Reads as zero.
     Zero,
@@ -96,7 +98,7 @@ impl Image {
         Ok(run)
     }
 
-    fn stored(&self, file: usize, at: FileOffset, packed: bool) -> Result<Option<Stored>> {
+    fn stored(&self, file: usize, at: FileOffset, packed: Option<u64>) -> Result<Option<Stored>> {
         let file = self.file(file)?.tag.clone();
         Ok(Some(Stored { file, at, packed }))
     }
@@ -115,8 +117,10 @@ impl Disk for Image {
         disk::check_range(self, pos, 1)?;
         let run = self.run_at(pos)?;
         let (kind, stored) = match run.place {
-            Place::Stored { file, at } => (Kind::Data, self.stored(file, at, false)?),
-            Place::Packed { file, at } => (Kind::Data, self.stored(file, at, true)?),
+            Place::Stored { file, at } => (Kind::Data, self.stored(file, at, None)?),
+            Place::Packed { file, at, inside } => {
+                (Kind::Data, self.stored(file, at, Some(inside))?)
+            }
             Place::Zero => (Kind::Zero, None),
             Place::Absent => (Kind::Absent, None),
         };

@@ -9,7 +9,7 @@ pub const DESCRIPTOR: u64 = 1 << 20;
 /// Extent lines of a VMDK descriptor. 64 TiB in 2 GiB pieces need 32,768.
 pub const EXTENTS: usize = 65_536;
 
-/// Bytes of a grain directory: 128 TiB of 64 KiB grains need 16 MiB.
+/// Bytes of all grain directories of an image: 128 TiB of 64 KiB grains need 16 MiB.
 pub const GRAIN_DIRECTORY: u64 = 64 << 20;
 
 /// Bytes of a VMDK grain. qemu accepts 1 GiB; nothing larger than 1 MiB has been seen.

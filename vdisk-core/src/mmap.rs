@@ -16,11 +16,13 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Maps all of `file` as it is now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
+        let len = usize::try_from(Storage::size(&file)?)
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         // SAFETY: the map is only read, and only copied out of, so no reference into it outlives a
         // call. Another process may change the bytes: they are untrusted anyway. It may truncate
         // the file: that ends this process with SIGBUS, which is documented where the caller opts
         // in (`Access::Mapped`).
-        let map = unsafe { memmap2::Mmap::map(&file)? };
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&file)? };
         Ok(Self { map, file })
     }
 }

@@ -1,11 +1,12 @@
 //! From a path to a disk: which format, which parents, and whether they are the recorded ones.
 
 use crate::{
-    Chain, Disk, Error, ErrorKind, FORMATS, Format, InFile, Layer, ParentRef, Reference, Resolver,
-    Result, format,
+    Chain, Deny, Disk, Error, ErrorKind, FORMATS, Format, Identity, InFile, Layer, ParentRef,
+    Reference, Resolver, Result, format,
     format::Context,
     limits, raw,
     storage::{Access, ImageFile},
+    vhd, vmdk,
 };
 use std::{path::Path, sync::Arc};
 
@@ -71,11 +72,20 @@ pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
         Some(format) => format,
         None => probe(&file)?,
     };
+    // `disk.img` may be a raw disk whose guest wrote a descriptor that names its neighbour.
+    let alone = options.format.is_none() && raw_by_name(&path);
     let context = Context {
-        resolver: options.resolver,
+        resolver: if alone { &Deny } else { options.resolver },
         overlay: options.overlay,
     };
     let layer = format.open(file, &context).in_file(&path)?;
+    if alone && layer.facts().parent.is_some() {
+        let detail = format!(
+            "is {} by its contents and names a parent, but its own name says raw; name the input format",
+            format.name()
+        );
+        return Err(Error::new(ErrorKind::Policy, "format", detail).path(path));
+    }
     if layer.size() > limits::DISK_SIZE {
         let detail = format!("claims {} bytes, more than any format holds", layer.size());
         return Err(Error::new(ErrorKind::Limit, "virtual size", detail).path(path));
@@ -131,9 +141,7 @@ fn parent(
             "has no child file",
         ));
     };
-    let found = options
-        .resolver
-        .find(file, &Reference::Parent(&wanted.hints))?;
+    let found = options.resolver.find(file, &Reference::Parent(wanted))?;
     let mut mismatch = None;
     for candidate in found {
         if candidate.tag.id.is_some() && above.iter().any(|l| l.file_id() == candidate.tag.id) {
@@ -144,31 +152,39 @@ fn parent(
             mismatch.get_or_insert(Error::new(ErrorKind::Corrupt, "parent", detail));
             continue;
         }
-        // A parent without identity is raw by the child's word; its contents must not decide.
-        let format = wanted
-            .identity
-            .is_none()
-            .then_some(&raw::Raw as &'static dyn Format);
-        let layer = open_file(
+        // The child's word decides, not what the contents look like: guests write the contents.
+        let opened = open_file(
             candidate,
             &OpenOptions {
-                format,
+                format: Some(format_of(wanted.identity)),
                 overlay: false,
                 ..*options
             },
-        )?;
-        if layer.facts().identity == wanted.identity || wanted.identity.is_none() {
-            return Ok(layer);
-        }
-        mismatch.get_or_insert(changed(&layer, wanted));
+        );
+        let reason = match opened {
+            Ok(layer) if layer.facts().identity == wanted.identity => return Ok(layer),
+            Ok(layer) if wanted.identity.is_none() => return Ok(layer),
+            Ok(layer) => changed(&layer, wanted),
+            // Another candidate may be the one.
+            Err(error) => error,
+        };
+        mismatch.get_or_insert(reason);
     }
     Err(mismatch.unwrap_or_else(|| Error::new(ErrorKind::Reference, "parent", "was not found")))
 }
 
+/// The format of a parent with that identity; a raw disk has none.
+fn format_of(identity: Option<Identity>) -> &'static dyn Format {
+    match identity {
+        Some(Identity::Cid(_)) => &vmdk::Vmdk,
+        Some(Identity::Uuid(_)) => &vhd::Vhd,
+        None => &raw::Raw,
+    }
+}
+
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
-    let name = |identity: Option<crate::Identity>| {
-        identity.map_or("no identity".to_owned(), |i| i.to_string())
-    };
+    let name =
+        |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),
@@ -205,8 +221,7 @@ pub fn probe(file: &ImageFile) -> Result<&'static dyn Format> {
     let surely_raw = SURELY_RAW
         .iter()
         .any(|r| ending.as_deref() == Some((*r).as_ref()));
-    let raw_by_name =
-        format::by_extension(file.path()).is_some_and(|f| f.name() == raw::Raw.name());
+    let raw_by_name = raw_by_name(file.path());
     match (matching.first(), foreign(file)?) {
         (Some(format), _) if !surely_raw => Ok(*format),
         (Some(format), _) => Err(two_faced(file, format.name())),
@@ -214,6 +229,11 @@ pub fn probe(file: &ImageFile) -> Result<&'static dyn Format> {
         (None, None) if raw_by_name => Ok(&raw::Raw),
         (None, other) => Err(unknown(file, other)),
     }
+}
+
+/// True if the ending of the name stands for a raw disk.
+pub(crate) fn raw_by_name(path: &Path) -> bool {
+    format::by_extension(path).is_some_and(|f| f.name() == raw::Raw.name())
 }
 
 fn two_faced(file: &ImageFile, contents: &str) -> Error {

@@ -4,7 +4,8 @@
 //! open files beneath its own folder and nothing else, whatever links lead there.
 
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, ParentRef, Result,
+    open::raw_by_name,
     storage::{Access, ImageFile},
 };
 use std::{
@@ -18,8 +19,8 @@ use std::{
 pub enum Reference<'a> {
     /// Holds part of this same disk.
     Extent(&'a OsStr),
-    /// Holds what this disk does not; names in the order to try.
-    Parent(&'a [OsString]),
+    /// Holds what this disk does not.
+    Parent(&'a ParentRef),
 }
 
 /// Decides which files an image may pull in. Nothing else in the crate opens a name from an image.
@@ -68,6 +69,8 @@ pub struct FileResolver {
     /// Folders that images may refer to besides their own.
     pub allowed: Vec<PathBuf>,
     /// Files that may be the parent of any image opened with this resolver; their identity decides.
+    /// A raw disk has none: a file with a raw ending is taken for a raw parent, if it is the only
+    /// one here and the recorded names lead nowhere.
     pub parents: Vec<PathBuf>,
     /// How the files are read.
     pub access: Access,
@@ -78,7 +81,10 @@ impl Resolver for FileResolver {
         let folder = from.path().parent().unwrap_or(Path::new(""));
         let mut found: Vec<ImageFile> = Vec::new();
         let mut refused = None;
-        if let Reference::Parent(_) = reference {
+        if let Reference::Parent(ParentRef {
+            identity: Some(_), ..
+        }) = reference
+        {
             for path in &self.parents {
                 keep(&mut found, ImageFile::open(path, self.access)?);
             }
@@ -92,6 +98,11 @@ impl Resolver for FileResolver {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Reference::Parent(ParentRef { identity: None, .. }) = reference
+            && found.is_empty()
+        {
+            found.extend(self.raw_parent(from)?);
         }
         if !found.is_empty() {
             return Ok(found);
@@ -117,11 +128,26 @@ impl Resolver for FileResolver {
 }
 
 impl FileResolver {
+    /// The one file among `parents` that can be a raw disk.
+    fn raw_parent(&self, from: &ImageFile) -> Result<Option<ImageFile>> {
+        let raws: Vec<&PathBuf> = self.parents.iter().filter(|p| raw_by_name(p)).collect();
+        match raws.as_slice() {
+            [] => Ok(None),
+            [one] => ImageFile::open(one, self.access).map(Some),
+            _ => {
+                let detail = "is a raw disk, and several of the files given could be it";
+                Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()))
+            }
+        }
+    }
+
     /// The paths that `reference` may stand for, most literal first. Nothing is opened.
     fn candidates(&self, folder: &Path, reference: &Reference<'_>) -> Vec<PathBuf> {
         let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
             Reference::Extent(name) => (vec![name], false),
-            Reference::Parent(hints) => (hints.iter().map(OsString::as_os_str).collect(), true),
+            Reference::Parent(parent) => {
+                (parent.hints.iter().map(OsString::as_os_str).collect(), true)
+            }
         };
         let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));
         let mut paths: Vec<PathBuf> = Vec::new();
@@ -226,8 +252,12 @@ fn local(name: &OsStr) -> PathBuf {
 fn describe(reference: &Reference<'_>) -> (&'static str, String) {
     match reference {
         Reference::Extent(name) => ("extent", format!("'{}'", name.display())),
-        Reference::Parent(hints) => {
-            let names: Vec<String> = hints.iter().map(|h| format!("'{}'", h.display())).collect();
+        Reference::Parent(parent) => {
+            let names: Vec<String> = parent
+                .hints
+                .iter()
+                .map(|h| format!("'{}'", h.display()))
+                .collect();
             if names.is_empty() {
                 return ("parent", "(recorded without a name)".to_owned());
             }

@@ -44,7 +44,13 @@ pub struct Span {
 
 impl Storage for File {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        use std::os::unix::fs::FileTypeExt;
+        let metadata = self.metadata()?;
+        if metadata.file_type().is_block_device() {
+            // A device reports no length in its metadata.
+            return Ok(rustix::fs::seek(self, rustix::fs::SeekFrom::End(0))?);
+        }
+        Ok(metadata.len())
     }
 
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -187,13 +193,9 @@ impl ImageFile {
             )
             .path(path));
         }
-        let size = if kind.is_block_device() {
-            // A device reports no length in its metadata.
-            rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(io::Error::from)
-        } else {
-            Ok(meta.len())
-        };
-        let size = size.map_err(|e| Error::io("open", e)).in_file(path)?;
+        let size = Storage::size(&file)
+            .map_err(|e| Error::io("open", e))
+            .in_file(path)?;
         let tag = FileTag {
             path: path.to_owned(),
             id: Some(FileId::of(&meta)),

@@ -4,8 +4,13 @@ use crate::{Error, ErrorKind, InFile, Result, storage::FileId};
 use std::{
     fs::{self, File},
     io::{self, Write},
+    num::NonZeroU64,
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Receives the bytes of a new image.
@@ -58,9 +63,14 @@ impl Default for OutputOptions {
 pub struct Output {
     path: PathBuf,
     file: tempfile::NamedTempFile,
-    size: u64,
+    /// Up to where the medium was told to begin.
+    begun: u64,
     options: OutputOptions,
 }
+
+/// Bytes after which the system is asked to begin writing to the medium, so that the final flush
+/// finds little left to do.
+const WRITE_BEHIND: u64 = 16 << 20;
 
 impl Output {
     /// Starts the file that will be `path`.
@@ -68,11 +78,8 @@ impl Output {
     /// Fails with [`ErrorKind::Usage`] if `path` exists and may not be replaced, is an input, or is
     /// not a regular file.
     pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
-        let path = Self::check(path, &options)?;
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
+        let (path, replaced) = Self::check(path, &options)?;
+        let folder = folder_of(&path);
         let file = tempfile::Builder::new()
             .prefix(".vdisk-") // not the name: that may be as long as names can be
             .suffix(".partial")
@@ -80,23 +87,31 @@ impl Output {
             .tempfile_in(folder)
             .map_err(|e| Error::io("create", e))
             .in_file(&path)?;
+        if let Some(permissions) = replaced {
+            file.as_file()
+                .set_permissions(permissions)
+                .map_err(|e| Error::io("create", e))
+                .in_file(&path)?;
+        }
         Ok(Self {
             path,
             file,
-            size: 0,
+            begun: 0,
             options,
         })
     }
 
-    /// The path to write, links followed, after all checks that can be made before work starts.
-    fn check(path: &Path, options: &OutputOptions) -> Result<PathBuf> {
+    /// The path to write, links followed, and the permissions of the file there, after all checks
+    /// that can be made before work starts.
+    fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
         let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
         // Links are followed; nothing is opened, so a FIFO cannot hang the program.
         let Ok(existing) = path.metadata() else {
             return match path.symlink_metadata() {
                 Ok(_) => usage("exists and cannot be looked at"),
                 Err(_) if path.file_name().is_none() => usage("is not a file name"),
-                Err(_) => Ok(path.to_owned()),
+                Err(_) if !folder_of(path).is_dir() => usage("is in a folder that does not exist"),
+                Err(_) => Ok((path.to_owned(), None)),
             };
         };
         if options.inputs.contains(&FileId::of(&existing)) {
@@ -108,9 +123,11 @@ impl Output {
         if !options.force {
             return usage("exists already");
         }
-        path.canonicalize()
+        let real = path
+            .canonicalize()
             .map_err(|e| Error::io("output", e))
-            .in_file(path)
+            .in_file(path)?;
+        Ok((real, Some(existing.permissions())))
     }
 
     /// Flushes the file if asked to, and gives it its name.
@@ -141,16 +158,21 @@ impl Output {
             })
             .in_file(&path)?;
         if options.sync {
-            let folder = match path.parent() {
-                Some(folder) if folder != Path::new("") => folder,
-                _ => Path::new("."),
-            };
+            let folder = folder_of(&path);
             File::open(folder)
                 .and_then(|f| f.sync_all())
                 .map_err(|e| Error::io("flush", e))
                 .in_file(folder)?;
         }
         Ok(())
+    }
+}
+
+/// The folder that `path` lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -161,7 +183,18 @@ impl Target for Output {
             .write_all_at(bytes, pos)
             .map_err(|e| Error::io("write", e))
             .in_file(&self.path)?;
-        self.size = self.size.max(pos + bytes.len() as u64);
+        let end = pos + bytes.len() as u64;
+        if self.options.sync && end >= self.begun + WRITE_BEHIND {
+            // Only a hint: Linux starts to write such pages, and drops those that are written.
+            let len = NonZeroU64::new(end - self.begun);
+            let _ = rustix::fs::fadvise(
+                self.file.as_file(),
+                self.begun,
+                len,
+                rustix::fs::Advice::DontNeed,
+            );
+            self.begun = end;
+        }
         Ok(())
     }
 
@@ -189,12 +222,24 @@ impl Target for Output {
 pub struct Stream<W> {
     out: W,
     written: u64,
+    stop: Arc<AtomicBool>,
 }
 
 impl<W: Write + Send> Stream<W> {
     /// Writes to `out` from position 0.
     pub fn new(out: W) -> Self {
-        Self { out, written: 0 }
+        Self {
+            out,
+            written: 0,
+            stop: Arc::default(),
+        }
+    }
+
+    /// Also looks at `stop` while it writes zeros into a gap, which can be terabytes long.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
@@ -221,6 +266,13 @@ impl<W: Write + Send> Target for Stream<W> {
         while self.written < size {
             let len = crate::disk::part_len(ZEROS.len(), self.written, size);
             self.put(ZEROS.get(..len).unwrap_or_default())?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(
+                    ErrorKind::Cancelled,
+                    "write",
+                    "stopped on request",
+                ));
+            }
         }
         self.out.flush().map_err(|e| Error::io("write", e))
     }

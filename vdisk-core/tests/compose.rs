@@ -190,7 +190,8 @@ fn model(base: &[u8], siblings: &[Vec<u8>], block: usize) -> Result<Vec<u8>, usi
         disk
     };
     let base = full(base);
-    let siblings: Vec<Vec<u8>> = siblings.iter().map(|s| full(s)).collect();
+    let over = |s: &Vec<u8>| [s, &base[s.len()..]].concat();
+    let siblings: Vec<Vec<u8>> = siblings.iter().map(over).collect();
     let mut merged = base.clone();
     for at in (0..size).step_by(block) {
         let range = at..size.min(at + block);
@@ -223,7 +224,7 @@ proptest! {
         let mut siblings: Vec<Vec<u8>> = sizes[1..].iter().map(|_| base.clone()).collect();
         for (which, size) in sizes[1..].iter().enumerate() {
             // Longer or a little shorter than the base.
-            let len = base.len().max(512) + size % 7 * 512;
+            let len = (base.len() + size % 9 * 512).saturating_sub(4 * 512).max(512);
             siblings[which].resize(len, 0);
         }
         for (which, at, sectors, byte) in edits {

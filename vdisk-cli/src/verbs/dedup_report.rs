@@ -57,6 +57,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         total: Sums::default(),
         errors: Vec::new(),
         skipped: 0,
+        first_error: None,
     };
     let candidates = candidates(args, &mut report, ui)?;
     let mut counted = HashSet::new();
@@ -79,11 +80,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     }
     report.total = Sums::of(scan.total(), allocated_total);
     ui.print(&report)?;
-    Ok(match (report.images.is_empty(), report.errors.is_empty()) {
-        (_, true) => Exit::Done,
-        (false, false) => Exit::Differs,
-        (true, false) => Exit::Failed,
-    })
+    match report.first_error {
+        None => Ok(Exit::Done),
+        Some(_) if !report.images.is_empty() => Ok(Exit::Differs),
+        Some(error) => Err(error), // no image could be read at all
+    }
 }
 
 /// A file that may be an image.
@@ -204,6 +205,9 @@ struct DedupReport {
     total: Sums,
     errors: Vec<Trouble>,
     skipped: u64,
+    /// The first of the errors, for the case that there is nothing else.
+    #[serde(skip)]
+    first_error: Option<Error>,
 }
 
 #[derive(Serialize)]
@@ -242,6 +246,7 @@ impl DedupReport {
             path: shown(path),
             error: error.to_string(),
         });
+        self.first_error.get_or_insert(error);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 use vdisk_core::{
-    Disk, Error, Extent, Kind, Result,
+    Chain, Disk, Error, Extent, Kind, Result,
     disk::{extents, same_place},
     printable,
 };
@@ -42,10 +42,21 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
             )
         })?;
     }
+    let listed = list(&chain, json, ui);
+    if json {
+        ui.write(|out| writeln!(out, "\n]"))?; // also after an error: what was found is valid
+    }
+    listed.map(|()| Exit::Done)
+}
+
+/// Shows one extent at a time: a map can be longer than memory.
+fn list(chain: &Chain, json: bool, ui: &mut Ui) -> Result<()> {
     let mut first = true;
-    // One extent at a time: a map can be longer than memory.
-    for extent in extents(&chain, 0..chain.size(), same_place) {
+    for extent in extents(chain, 0..chain.size(), same_place) {
         ui.check_stop()?;
+        if ui.reader_gone() {
+            break;
+        }
         let element = Element::of(&extent?);
         if json {
             let text = serde_json::to_vec(&element).map_err(|e| Error::io("write", e.into()))?;
@@ -56,10 +67,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         }
         first = false;
     }
-    if json {
-        ui.write(|out| writeln!(out, "\n]"))?;
-    }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// One stretch of the disk. Names and meanings are those of qemu-img.
@@ -91,9 +99,9 @@ impl Element {
             present: data,
             zero: !data,
             data,
-            compressed: stored.is_some_and(|s| s.packed),
+            compressed: stored.is_some_and(|s| s.packed.is_some()),
             // A compressed grain has no byte of the disk at its offset.
-            offset: stored.filter(|s| !s.packed).map(|s| s.at.0),
+            offset: stored.filter(|s| s.packed.is_none()).map(|s| s.at.0),
             file: stored.map(|s| s.file.path.display().to_string()),
         }
     }

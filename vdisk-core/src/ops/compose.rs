@@ -5,7 +5,7 @@
 
 use super::merge::{MergeOptions, Merged, Preference, Sibling};
 use crate::{
-    Chain, Disk, Error, ErrorKind, Identity, Layer, OpenOptions, Result, disk,
+    Chain, Disk, Error, ErrorKind, Identity, Layer, OpenOptions, Reference, Resolver, Result, disk,
     open::{complete, open_layer},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -222,7 +222,7 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
                 overlay: false,
             }
         } else if layer.facts().parent.is_some() {
-            let on = parent_among(&inputs, &layer, &names, &identities)?;
+            let on = parent_among(&inputs, &layer, &names, &identities, options.open.resolver)?;
             lay(&inputs, on, path, layer, false)
         } else if options.overlay {
             if inputs.iter().skip(1).any(|i| i.on != Some(0)) && branches(&inputs) {
@@ -270,6 +270,7 @@ fn parent_among(
     layer: &Layer,
     names: &[PathBuf],
     identities: &[Option<Identity>],
+    resolver: &dyn Resolver,
 ) -> Result<usize> {
     let Some(wanted) = &layer.facts().parent else {
         return Err(
@@ -277,13 +278,25 @@ fn parent_among(
         );
     };
     let fits = |identity: Option<Identity>| identity == wanted.identity;
+    // A raw parent has no identity: it must be the very file that the recorded names lead to.
+    let files: Vec<_> = match (wanted.identity, layer.files().first()) {
+        (None, Some(file)) => resolver
+            .find(file, &Reference::Parent(wanted))
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|found| found.tag.id)
+            .collect(),
+        _ => Vec::new(),
+    };
     let found = before.iter().enumerate().rev().find(|(_, input)| {
-        // A raw parent has no identity; only a raw image can be it.
-        let raw = input
-            .stack
-            .first()
-            .is_some_and(|l| l.format().name() == "raw");
-        fits(input.identity()) && (wanted.identity.is_some() || raw)
+        match (
+            wanted.identity,
+            input.stack.first().and_then(|l| l.file_id()),
+        ) {
+            (None, Some(id)) => files.first() == Some(&id),
+            (None, None) => false,
+            (Some(_), _) => fits(input.identity()),
+        }
     });
     if let Some((index, _)) = found {
         return Ok(index);

@@ -91,8 +91,8 @@ impl Merged {
         self.siblings.len()
     }
 
-    /// Merges `siblings` of `base`. The disk is as long as the longest of them all; what a shorter
-    /// disk does not cover counts as zero.
+    /// Merges `siblings` of `base`. The disk is as long as the longest of them all. Past the end of
+    /// a sibling the base shows, and past the end of the base zeros.
     pub fn new(base: Sibling, siblings: Vec<Sibling>, options: MergeOptions) -> Result<Self> {
         let granularity = options.granularity;
         if !granularity.is_power_of_two() || !(512..=CHUNK).contains(&granularity) {
@@ -122,10 +122,13 @@ impl Merged {
         Resized::new(&*self.base.disk, self.size)
     }
 
-    fn sibling(&self, index: usize) -> Result<Resized<'_>> {
+    fn sibling(&self, index: usize) -> Result<Over<'_>> {
         self.siblings
             .get(index)
-            .map(|s| Resized::new(&*s.disk, self.size))
+            .map(|s| Over {
+                disk: &*s.disk,
+                base: self.base(),
+            })
             .ok_or_else(|| Error::new(ErrorKind::Usage, "preference", "names no sibling"))
     }
 
@@ -306,6 +309,37 @@ impl Disk for Merged {
             buf = rest;
         }
         Ok(())
+    }
+}
+
+/// A sibling, followed by the base where that is longer: past its end a sibling says nothing.
+struct Over<'a> {
+    disk: &'a dyn Disk,
+    base: Resized<'a>,
+}
+
+impl Disk for Over<'_> {
+    fn size(&self) -> u64 {
+        self.base.size()
+    }
+    fn sector_size(&self) -> u32 {
+        self.disk.sector_size()
+    }
+    fn extent_at(&self, pos: u64) -> Result<Extent> {
+        match pos < self.disk.size() {
+            true => self.disk.extent_at(pos),
+            false => self.base.extent_at(pos),
+        }
+    }
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
+        let (own, rest) = buf.split_at_mut(part_len(buf.len(), pos, self.disk.size()));
+        if !own.is_empty() {
+            self.disk.read_at(pos, own)?;
+        }
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.base.read_at(pos + own.len() as u64, rest),
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct MergePlan {
     pub conflicts: Vec<Conflict>,
     /// Groups of conflicts not listed.
     pub unlisted: u64,
+    /// The group that further blocks may still join.
+    last: Option<Conflict>,
     /// Bytes of the base that are not zero.
     pub base_data: u64,
     /// Bytes, not zero, in which each sibling is as the base: none at all means another origin.
@@ -76,8 +78,7 @@ impl MergePlan {
 
     fn list(&mut self, block: &Range<u64>, siblings: Vec<usize>, settled: Option<usize>) {
         let len = block.end - block.start;
-        let room = self.conflicts.len() < CONFLICTS_LISTED;
-        match self.conflicts.last_mut() {
+        match self.last.as_mut() {
             Some(last)
                 if last.siblings == siblings
                     && last.settled == settled
@@ -86,13 +87,24 @@ impl MergePlan {
                 last.range.end = block.end;
                 last.bytes += len;
             }
-            _ if room => self.conflicts.push(Conflict {
-                range: block.clone(),
-                bytes: len,
-                siblings,
-                settled,
-            }),
-            _ => self.unlisted += 1,
+            _ => {
+                self.close();
+                self.last = Some(Conflict {
+                    range: block.clone(),
+                    bytes: len,
+                    siblings,
+                    settled,
+                });
+            }
+        }
+    }
+
+    /// Lists the group in hand, or counts it if the list is full.
+    fn close(&mut self) {
+        match self.last.take() {
+            Some(last) if self.conflicts.len() < CONFLICTS_LISTED => self.conflicts.push(last),
+            Some(_) => self.unlisted += 1,
+            None => {}
         }
     }
 }
@@ -148,6 +160,7 @@ pub fn plan(merged: &Merged, job: &Job<'_>) -> Result<MergePlan> {
             job.advance(found.len)
         },
     )?;
+    plan.close();
     Ok(plan)
 }
 

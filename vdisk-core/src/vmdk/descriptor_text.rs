@@ -77,6 +77,10 @@ fn hint(parent: &ParentSpec) -> Result<String> {
         Error::new(ErrorKind::Usage, "parent", detail).path(path)
     })?;
     let path = quotable("parent", path)?;
+    if path.contains('\\') {
+        let detail = format!("'{path}' has a backslash, which readers take for a separator");
+        return Err(Error::new(ErrorKind::Usage, "parent", detail));
+    }
     Ok(format!("parentFileNameHint=\"{path}\"\n"))
 }
 

@@ -10,6 +10,7 @@ mod descriptor;
 mod descriptor_text;
 mod disk_structs;
 mod extents;
+mod grain_directory;
 mod inflate;
 mod sparse_extent;
 mod sparse_writer;
@@ -27,7 +28,7 @@ use crate::{
 use descriptor::{Access, Descriptor, ExtentKind, ExtentLine, NO_PARENT};
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
 use extents::{Extent, Extents, Source};
-use sparse_extent::SparseExtent;
+use sparse_extent::{Opening, SparseExtent};
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,9 @@ const STREAM: Subformat = Subformat {
     streams: true,
     child: false,
 };
+
+/// Most bytes of a disk that VMware's products take.
+const MOST: u64 = 62 << 40;
 
 /// First bytes of VMDK files that are known, but not read.
 const UNREAD: [(&[u8], &str); 2] = [
@@ -95,6 +99,10 @@ impl Format for Vmdk {
         target: &'a mut dyn Target,
         spec: &Spec<'_>,
     ) -> Result<Box<dyn ImageWriter + 'a>> {
+        if spec.size == 0 || spec.size > MOST {
+            let detail = format!("{} bytes are not between 512 bytes and 62 TiB", spec.size);
+            return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
+        }
         if spec.subformat.name == STREAM.name {
             return Ok(Box::new(stream_writer::StreamWriter::new(target, spec)?));
         }
@@ -127,7 +135,9 @@ fn open_monolithic(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
     facts
         .details
         .push(("header version", header.version.to_string()));
-    let sparse = SparseExtent::open(file.clone(), 0, header, hole, &mut facts.warnings)?;
+    let mut opening = Opening::new();
+    let sparse = SparseExtent::open(file.clone(), 0, header, hole, &mut opening)?;
+    facts.warnings.append(&mut opening.warnings);
     let extents = Extents::new(vec![Extent {
         start: 0,
         len: sparse.size(),
@@ -189,17 +199,19 @@ fn open_descriptor_file(file: ImageFile, context: &Context<'_>) -> Result<Layer>
     let mut facts = facts(&descriptor)?;
     let hole = hole(&facts, context);
     let mut files = vec![file];
+    let mut opening = Opening::new();
     let mut extents = Vec::new();
     let mut start = 0u64;
     for (line, number) in descriptor.extents.iter().zip(1..) {
         let len = Sectors(line.sectors).bytes()?;
-        let source = open_extent(line, number, &mut files, context, hole, &mut facts.warnings)?;
+        let source = open_extent(line, number, &mut files, context, hole, &mut opening)?;
         extents.push(Extent { start, len, source });
         start = start
             .checked_add(len)
             .filter(|end| *end <= limits::DISK_SIZE)
             .ok_or_else(|| Error::new(ErrorKind::Limit, "extents", "are larger than any disk"))?;
     }
+    facts.warnings.append(&mut opening.warnings);
     // Empty extents hold nothing, and would make two extents start at one place.
     extents.retain(|e| e.len > 0);
     Ok(Layer::new(
@@ -215,7 +227,7 @@ fn open_extent(
     files: &mut Vec<ImageFile>,
     context: &Context<'_>,
     hole: Place,
-    warnings: &mut Vec<String>,
+    opening: &mut Opening,
 ) -> Result<Source> {
     let Some(name) = &line.name else {
         return Ok(Source::Zero);
@@ -258,7 +270,7 @@ fn open_extent(
         ExtentKind::Sparse => {
             let mut open = |file| {
                 let header = SparseExtent::header(&file)?;
-                SparseExtent::open(file, index, header, hole, warnings)
+                SparseExtent::open(file, index, header, hole, opening)
             };
             let sparse = open(file.clone()).in_file(&path)?;
             if sparse.size() < len {

@@ -4,9 +4,10 @@ use super::disk_structs::{
     FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, GRAIN_MARKER, MARKER_FOOTER, Marker,
     SparseHeader, entries,
 };
+use super::grain_directory::GrainDirectory;
 use super::inflate::{WORK, inflate};
 use crate::{
-    Error, Place, Result, Run,
+    Error, ErrorKind, Place, Result, Run,
     cache::Cache,
     limits,
     storage::ImageFile,
@@ -19,14 +20,30 @@ const TABLES_KEPT: usize = 64;
 /// Inflated grains kept for an extent, for readers that ask for less than a grain.
 const GRAINS_KEPT: usize = 4;
 
+/// What opening an image adds up over its extents.
+pub(super) struct Opening {
+    /// What users should know.
+    pub(super) warnings: Vec<String>,
+    /// Bytes of grain directories that may still be read.
+    directories: u64,
+}
+
+impl Opening {
+    pub(super) fn new() -> Self {
+        Self {
+            warnings: Vec::new(),
+            directories: limits::GRAIN_DIRECTORY,
+        }
+    }
+}
+
 /// An opened sparse extent.
 pub(super) struct SparseExtent {
     file: ImageFile,
     /// Number of the file in the image.
     index: usize,
     header: SparseHeader,
-    /// Sector of each grain table.
-    directory: Vec<u32>,
+    directory: GrainDirectory,
     /// Bytes of a grain.
     grain: NonZeroU64,
     /// Bytes of the disk that the extent holds.
@@ -60,83 +77,81 @@ impl SparseExtent {
         Ok(header)
     }
 
-    /// Opens the extent with that header. Adds what users should know to `warnings`.
+    /// Opens the extent with that header.
     pub(super) fn open(
         file: ImageFile,
         index: usize,
         header: SparseHeader,
         hole: Place,
-        warnings: &mut Vec<String>,
+        opening: &mut Opening,
     ) -> Result<Self> {
+        let size = Sectors(header.capacity).bytes()?;
         let grain = nonzero("grain size", Sectors(header.grain_size).bytes()?)?;
         let table_len = nonzero("grain table", u64::from(header.gtes_per_gt))?;
-        let mut extent = Self {
-            size: Sectors(header.capacity).bytes()?,
-            directory: Vec::new(),
+        let mut directory = |part, sector| {
+            GrainDirectory::open(
+                file.clone(),
+                part,
+                sector,
+                size.div_ceil(grain.get()).div_ceil(table_len.get()),
+                table_len.get().saturating_mul(4),
+                &mut opening.directories,
+            )
+        };
+        let redundant =
+            header.has(FLAG_REDUNDANT) && !header.has(FLAG_COMPRESSED) && header.rgd_offset != 0;
+        let directory = match directory("grain directory", header.gd_offset) {
+            Err(error) if redundant && error.kind() == ErrorKind::Corrupt => {
+                let copy =
+                    directory("redundant grain directory", header.rgd_offset).map_err(|_| error)?;
+                opening
+                    .warnings
+                    .push("the grain directory is damaged; its redundant copy is used".to_owned());
+                copy
+            }
+            other => other?,
+        };
+        if header.unclean_shutdown != 0 {
+            opening.warnings.push(
+                "was not closed cleanly: the program that wrote it may have been interrupted"
+                    .to_owned(),
+            );
+        }
+        let extent = Self {
             file,
             index,
             header,
+            directory,
             grain,
+            size,
             table_len,
             hole,
             tables: Cache::new(TABLES_KEPT),
             grains: Cache::new(GRAINS_KEPT),
         };
-        let redundant = extent.header.has(FLAG_REDUNDANT)
-            && !extent.header.has(FLAG_COMPRESSED)
-            && extent.header.rgd_offset != 0;
-        extent.directory = match extent.read_directory("grain directory", extent.header.gd_offset) {
-            Ok(directory) => directory,
-            Err(error) if redundant => {
-                let copy = extent
-                    .read_directory("redundant grain directory", extent.header.rgd_offset)
-                    .map_err(|_| error)?;
-                warnings
-                    .push("the grain directory is damaged; its redundant copy is used".to_owned());
-                copy
-            }
-            Err(error) => return Err(error),
-        };
-        if extent.header.unclean_shutdown != 0 {
-            warnings.push(
-                "was not closed cleanly: the program that wrote it may have been interrupted"
+        extent.warn_if_short(opening);
+        Ok(extent)
+    }
+
+    /// Warns if the file ends inside the last grain of a disk that does too.
+    fn warn_if_short(&self, opening: &mut Opening) {
+        let part = self.size % self.grain;
+        let last = self.size.saturating_sub(part);
+        if part == 0 || self.header.has(FLAG_COMPRESSED) {
+            return;
+        }
+        // What is wrong with this grain otherwise is found when it is read.
+        if self.locate(last).is_ok_and(|run| run.end < self.size) {
+            opening.warnings.push(
+                "the file ends inside the last grain; the rest of that grain reads as zeros"
                     .to_owned(),
             );
         }
-        Ok(extent)
     }
 
     /// Bytes of the disk that the extent holds.
     pub(super) fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Reads the directory at `sector`, and checks that its tables lie in the file.
-    fn read_directory(&self, part: &'static str, sector: u64) -> Result<Vec<u32>> {
-        let tables = self
-            .size
-            .div_ceil(self.grain.get())
-            .div_ceil(self.table_len.get());
-        let bytes = tables.saturating_mul(4);
-        if bytes > limits::GRAIN_DIRECTORY {
-            let detail = format!("would need {bytes} bytes for {} bytes of disk", self.size);
-            return Err(Error::new(crate::ErrorKind::Limit, part, detail));
-        }
-        let at = Sectors(sector).bytes()?;
-        let directory = entries(&self.file.read_part(part, at, bytes)?);
-        let table_bytes = self.table_len.get().saturating_mul(4);
-        for (entry, number) in directory.iter().zip(0u64..) {
-            let end = Sectors(u64::from(*entry))
-                .bytes()?
-                .saturating_add(table_bytes);
-            if *entry > 1 && end > self.file.size {
-                let detail = format!("entry {number} points past the end of the file");
-                return Err(
-                    Error::corrupt(part, detail).at(at.saturating_add(number.saturating_mul(4)))
-                );
-            }
-        }
-        Ok(directory)
     }
 
     /// The table number `table` at `sector`, from the cache or the file.
@@ -155,12 +170,9 @@ impl SparseExtent {
         let grain = pos / self.grain;
         let (table, entry) = (grain / self.table_len, grain % self.table_len);
         let covers = self.table_len.get().saturating_mul(self.grain.get());
-        let index = buffer_len(table)?;
-        let sector = self.directory.get(index).copied().unwrap_or(0);
+        let (sector, alike) = self.directory.entry(table)?;
         if sector <= 1 {
             // No table. A 1, like a grain entry of 1, hides the parent.
-            let rest = self.directory.get(index..).unwrap_or_default();
-            let alike = rest.iter().take_while(|s| **s == sector).count().max(1) as u64;
             return Ok(Run {
                 end: table.saturating_add(alike).saturating_mul(covers),
                 place: if sector == 0 { self.hole } else { Place::Zero },
@@ -184,15 +196,27 @@ impl SparseExtent {
             });
         }
         let start = Sectors(u64::from(first)).bytes()?;
+        let wrong = |detail: &str| {
+            let at = Sectors(u64::from(sector))
+                .bytes()?
+                .saturating_add(entry.saturating_mul(4));
+            let part = format!("grain table {table}, entry {entry}");
+            Err(Error::corrupt(part, detail).at(at))
+        };
         if start >= self.file.size {
-            return Err(self.past_the_end(table, entry, start));
+            return wrong("points past the end of the file");
         }
+        if u64::from(first) < self.metadata_end() {
+            return wrong("points into the header or the descriptor");
+        }
+        let inside = pos.saturating_sub(grain.saturating_mul(self.grain.get()));
         if self.header.has(FLAG_COMPRESSED) {
             return Ok(Run {
                 end: run_to(1),
                 place: Place::Packed {
                     file: self.index,
                     at: FileOffset(start),
+                    inside,
                 },
             });
         }
@@ -205,57 +229,46 @@ impl SparseExtent {
             })
             .count();
         let end = run_to(alike).min(self.size);
-        let inside = pos.saturating_sub(grain.saturating_mul(self.grain.get()));
         let at = FileOffset(start).plus(inside)?;
         let in_file = self.file.size.saturating_sub(at.0);
-        if end.saturating_sub(pos) <= in_file {
-            return Ok(Run {
-                end,
-                place: Place::Stored {
-                    file: self.index,
-                    at,
-                },
-            });
-        }
-        self.locate_at_end(pos, at, in_file, (table, entry))
-    }
-
-    /// A run that the file does not hold to its end: whole grains first; then, only for the last
-    /// grain of the extent, the part that is there, and zeros (qemu may leave that grain short).
-    fn locate_at_end(
-        &self,
-        pos: u64,
-        at: FileOffset,
-        in_file: u64,
-        (table, entry): (u64, u64),
-    ) -> Result<Run> {
-        let whole = (pos.saturating_add(in_file) / self.grain).saturating_mul(self.grain.get());
-        let last = (self.size.saturating_sub(1) / self.grain).saturating_mul(self.grain.get());
-        let place = Place::Stored {
-            file: self.index,
-            at,
+        let stored = |end| Run {
+            end,
+            place: Place::Stored {
+                file: self.index,
+                at,
+            },
         };
+        if end.saturating_sub(pos) <= in_file {
+            return Ok(stored(end));
+        }
+        // The file ends before this run does. Whole grains before that are there.
+        let whole = (pos.saturating_add(in_file) / self.grain).saturating_mul(self.grain.get());
         if whole > pos {
-            return Ok(Run { end: whole, place });
+            return Ok(stored(whole));
         }
-        if pos < last {
-            return Err(self.past_the_end(table, entry, at.0));
-        }
-        Ok(match in_file {
-            0 => Run {
+        // Only a disk that ends inside its last grain may leave that one short.
+        let last = self.size.saturating_sub(self.size % self.grain);
+        match in_file {
+            _ if pos < last || last == self.size => wrong("points past the end of the file"),
+            0 => Ok(Run {
                 end: self.size,
                 place: Place::Zero,
-            },
-            _ => Run {
-                end: pos.saturating_add(in_file),
-                place,
-            },
-        })
+            }),
+            _ => Ok(stored(pos.saturating_add(in_file))),
+        }
     }
 
-    fn past_the_end(&self, table: u64, entry: u64, at: u64) -> Error {
-        let part = format!("grain table {table}, entry {entry}");
-        Error::corrupt(part, "points past the end of the file").at(at)
+    /// First sector after the header and the descriptor.
+    fn metadata_end(&self) -> u64 {
+        let descriptor = self
+            .header
+            .descriptor_offset
+            .saturating_add(self.header.descriptor_size);
+        if self.header.descriptor_offset == 0 {
+            1
+        } else {
+            descriptor.max(1)
+        }
     }
 
     /// Inflates from `pos` of the extent into `buf`, which stays inside one grain.

@@ -127,11 +127,12 @@ struct Folder(Vec<ImageFile>);
 
 impl Resolver for Folder {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
-        let Reference::Parent(hints) = reference else {
+        let Reference::Parent(parent) = reference else {
             panic!("a VHD has no extents")
         };
         let wanted = |file: &&ImageFile| {
-            hints
+            parent
+                .hints
                 .iter()
                 .any(|h| h.to_string_lossy().rsplit('\\').next() == file.path().to_str())
         };
