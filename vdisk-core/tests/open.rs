@@ -139,7 +139,14 @@ fn parents_are_found_and_must_be_the_recorded_ones() {
     let strict = FileResolver::default();
 
     // By a foreign absolute path, the bare name still finds it; the identity makes that safe.
-    vmdk(&at("child.vmdk"), 2, Some(("C:\\vms\\base.vmdk", base)));
+    vmdk(&at("child.vmdk"), 2, Some(("C:/vms/base.vmdk", base)));
+    let bytes = fs::read(at("child.vmdk")).unwrap();
+    let at_name = bytes.windows(3).position(|w| w == b"C:/").unwrap();
+    let mut windows = bytes;
+    for slash in [at_name + 2, at_name + 6] {
+        windows[slash] = b'\\';
+    }
+    fs::write(at("child.vmdk"), windows).unwrap();
     assert_eq!(open(&at("child.vmdk"), &strict).unwrap().layers().len(), 2);
 
     vmdk(&at("child.vmdk"), 2, Some(("base.vmdk", base ^ 1)));
