@@ -31,6 +31,16 @@ fn a_raw_parent_is_the_file_that_was_recorded_and_no_other_raw_file() {
     assert!(!folder.path("out.raw").exists());
     folder.run("compose base.raw s2.vhd -o out.raw").code(0);
     assert!(folder.read("out.raw") == folder.read("y.raw"));
+    // Named as the base, it may lie elsewhere.
+    fs::create_dir(folder.path("gold")).unwrap();
+    fs::rename(folder.path("base.raw"), folder.path("gold/base.raw")).unwrap();
+    folder
+        .run("compose gold/base.raw s2.vhd -o out.raw --force")
+        .code(0);
+    assert!(folder.read("out.raw") == folder.read("y.raw"));
+    folder
+        .run("compose s1.raw s2.vhd -o out.raw --force")
+        .code(2);
 }
 
 #[test]

@@ -3,9 +3,12 @@
 //! A chain reads as its top. Siblings of one base are merged block by block. Overlays lie on each
 //! other, holes transparent, where the caller says that they are overlays.
 
-use super::merge::{MergeOptions, Merged, Preference, Sibling};
+use super::{
+    lineage::parent_among,
+    merge::{MergeOptions, Merged, Preference, Sibling},
+};
 use crate::{
-    Chain, Disk, Error, ErrorKind, Identity, Layer, OpenOptions, Reference, Resolver, Result, disk,
+    Chain, Disk, Error, ErrorKind, Identity, Layer, OpenOptions, Result, disk,
     open::{complete, open_layer},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -77,19 +80,19 @@ impl Composed {
 }
 
 /// An input on its way: its own layer and all that lies beneath it.
-struct Input {
+pub(super) struct Input {
     path: PathBuf,
-    stack: Vec<Arc<Layer>>,
+    pub(super) stack: Vec<Arc<Layer>>,
     /// Index of the input that it lies on.
     on: Option<usize>,
     overlay: bool,
 }
 
 impl Input {
-    fn identity(&self) -> Option<Identity> {
+    pub(super) fn identity(&self) -> Option<Identity> {
         self.stack.first().and_then(|l| l.facts().identity)
     }
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 }
@@ -262,93 +265,6 @@ fn lay(inputs: &[Input], on: usize, path: PathBuf, layer: Layer, overlay: bool) 
         on: Some(on),
         overlay,
     }
-}
-
-/// The index of the earlier input that `layer` names as its parent; the nearest, if several fit.
-fn parent_among(
-    before: &[Input],
-    layer: &Layer,
-    names: &[PathBuf],
-    identities: &[Option<Identity>],
-    resolver: &dyn Resolver,
-) -> Result<usize> {
-    let Some(wanted) = &layer.facts().parent else {
-        return Err(
-            Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
-        );
-    };
-    let fits = |identity: Option<Identity>| identity == wanted.identity;
-    // A raw parent has no identity: it must be the very file that the recorded names lead to.
-    let files: Vec<_> = match (wanted.identity, layer.files().first()) {
-        (None, Some(file)) => resolver
-            .find(file, &Reference::Parent(wanted))
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|found| found.tag.id)
-            .collect(),
-        _ => Vec::new(),
-    };
-    let found = before.iter().enumerate().rev().find(|(_, input)| {
-        match (
-            wanted.identity,
-            input.stack.first().and_then(|l| l.file_id()),
-        ) {
-            (None, Some(id)) => files.first() == Some(&id),
-            (None, None) => false,
-            (Some(_), _) => fits(input.identity()),
-        }
-    });
-    if let Some((index, _)) = found {
-        return Ok(index);
-    }
-    let hint = wanted
-        .hints
-        .first()
-        .map_or(String::new(), |h| format!(" ('{}')", h.display()));
-    let parent = wanted
-        .identity
-        .map_or("a raw disk".to_owned(), |i| i.to_string());
-    let child_of = format!("is a child of {parent}{hint}");
-    let later = identities
-        .iter()
-        .enumerate()
-        .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && **i == wanted.identity);
-    if let Some((index, _)) = later {
-        let name = names
-            .get(index)
-            .map(|n| n.display().to_string())
-            .unwrap_or_default();
-        let detail = format!("{child_of}, which is '{name}': that must come before it");
-        return Err(Error::new(ErrorKind::Usage, "order", detail).path(layer.path()));
-    }
-    if let Some(base) = before.first()
-        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l.facts().identity))
-    {
-        let detail = format!(
-            "{child_of}, which is '{}', below the base '{}': name that one as the base",
-            deep.path().display(),
-            base.name()
-        );
-        return Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()));
-    }
-    let given: Vec<String> = before
-        .iter()
-        .map(|input| {
-            let identity = input
-                .identity()
-                .map_or("no identity".to_owned(), |i| i.to_string());
-            format!("'{}' with {identity}", input.name())
-        })
-        .collect();
-    let detail = format!(
-        "{child_of}, but before it {}: a layer is missing, was changed, or has another base",
-        match given.len() {
-            1 => format!("is only {}", given.join("")),
-            _ => format!("are {}", given.join(", ")),
-        }
-    );
-    Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()))
 }
 
 /// Preferences by sibling, from those by input. A layer stands for the sibling it is part of.

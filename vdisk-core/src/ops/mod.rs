@@ -9,6 +9,7 @@ pub mod convert;
 pub mod dedup;
 pub mod diff;
 pub mod hash;
+mod lineage;
 pub mod merge;
 pub mod merge_plan;
 mod resized;
