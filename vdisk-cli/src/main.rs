@@ -34,7 +34,7 @@ Exit codes:
   0    done, or the same
   1    differs, or something was found that needs attention
   2    wrong usage, or an error
-  3    refused: policy, conflict, or a guarantee not met
+  3    refused: a file outside the allowed folders, or layers in conflict
   4    corrupt image
   130  stopped";
 

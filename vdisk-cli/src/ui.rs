@@ -23,7 +23,8 @@ use vdisk_core::{Error, ErrorKind, Job, Result, printable, storage::FileId, targ
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Report as JSON on standard output, sizes in bytes
+    /// Report as JSON on standard output (on standard error, if an image goes there), sizes in
+    /// bytes; errors stay text
     #[arg(long, global = true)]
     json: bool,
     /// No progress, no warnings, no summaries
@@ -169,7 +170,7 @@ impl Ui {
                 self.reader_gone = true;
                 Ok(())
             }
-            other => other.map_err(|e| Error::io("write", e)),
+            other => other.map_err(|e| Error::io("standard output", e)),
         }
     }
 
@@ -190,7 +191,7 @@ impl Ui {
             return Err(Error::new(ErrorKind::Usage, "standard output", detail));
         }
         self.image_on_stdout = true;
-        let io = |e| Error::io("write", e);
+        let io = |e| Error::io("standard output", e);
         let out = File::from(stdout.as_fd().try_clone_to_owned().map_err(io)?);
         if inputs.contains(&FileId::of(&out.metadata().map_err(io)?)) {
             let detail = "is also an input, and inputs are never written to";
@@ -238,8 +239,14 @@ fn complain(what: &str, sentence: &str) {
 /// What the user can do about `error`, where that is not plain from the sentence.
 fn hint(error: &Error) -> Option<&'static str> {
     match (error.kind(), error.part()) {
+        _ if error.to_string().contains("name the input format") => {
+            Some("--input-format says what the file is; raw takes it as it is, whatever it holds")
+        }
         (ErrorKind::Policy, _) => {
             Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
+        }
+        (ErrorKind::Reference, "parent") if error.to_string().contains("was changed") => {
+            Some("restore the parent as it was, or name an unchanged copy of it with --parent FILE")
         }
         (ErrorKind::Reference, "parent") => Some(
             "--parent FILE says where the parent is; it must still be the one that was recorded",
@@ -247,9 +254,6 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Reference, "extent") => Some("--allow-path DIR adds a folder to look in"),
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")
-        }
-        (ErrorKind::WrongFormat, "format") => {
-            Some("--input-format raw reads the file as a raw disk, whatever it holds")
         }
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")

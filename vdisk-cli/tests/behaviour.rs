@@ -71,7 +71,7 @@ fn what_is_no_image_is_named() {
         .run("info disk.bin")
         .code(2)
         .says("error: disk.bin: format: ")
-        .says("hint: --input-format raw");
+        .says("hint: --input-format says");
     folder.run("info disk.bin --input-format raw").code(0);
     folder
         .run("convert disk.bin -o nowhere/a.raw --input-format raw")

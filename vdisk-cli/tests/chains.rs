@@ -98,7 +98,7 @@ fn a_clone_reads_as_its_parent_and_never_writes_to_it() {
             .code(0)
             .json();
         assert_eq!(info["chain"].as_array().unwrap().len(), 3);
-        assert_eq!(info["verdict"], "complete");
+        assert_eq!(info["complete"], true);
         assert_eq!(info["files"][1]["role"], "parent");
         // Everything shared: nothing had to be read.
         let diff = folder
@@ -259,7 +259,7 @@ fn siblings_merge_or_conflict() {
         compose(&format!("x.{format} z.{format} -o xz.{format}"))
             .code(3)
             .prints(&format!(
-                "conflict 4608-5120, 512 bytes: x.{format}, z.{format}"
+                "conflict within 4608-5120: 512 bytes of x.{format}, z.{format}"
             ));
         assert!(!folder.names().iter().any(|n| n.contains("xz")));
         compose(&format!(
@@ -296,7 +296,7 @@ fn a_broken_chain_is_shown_and_exits_1() {
         folder
             .run(&format!("hash c.{format}"))
             .code(2)
-            .says("hint: --parent FILE");
+            .says("hint: restore the parent");
         std::fs::remove_file(folder.path(&format!("base.{format}"))).unwrap();
         folder
             .run(&format!("info c.{format}"))

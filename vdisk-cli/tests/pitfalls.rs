@@ -160,7 +160,7 @@ fn the_subformat_must_be_one_of_the_format_that_the_name_says() {
         ("y.vhd", "streamOptimized"),
     ] {
         let line = format!("convert a.raw -o {name} --subformat {subformat}");
-        folder.run(&line).code(2).says("cannot be written as");
+        folder.run(&line).code(2).says("has no subformat");
     }
     assert_eq!(folder.names(), ["a.raw"]);
 }
@@ -316,4 +316,22 @@ fn a_guest_cannot_make_its_parent_unreadable() {
         .code(2)
         .says("name the input format");
     folder.run("hash a.vmdk --input-format vmdk").code(0);
+}
+
+#[test]
+fn a_parent_given_for_one_layer_is_no_loop_for_the_next() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("sub")).unwrap();
+    folder.write("a.raw", &noise(1, MIB));
+    folder.run("convert a.raw -o base.vmdk").code(0);
+    folder.run("clone base.vmdk -o apps.vmdk").code(0);
+    folder.run("clone apps.vmdk -o user.vmdk").code(0);
+    fs::rename(folder.path("apps.vmdk"), folder.path("sub/apps.vmdk")).unwrap();
+    folder
+        .run("hash user.vmdk --parent sub/apps.vmdk")
+        .code(2)
+        .says("'base.vmdk' was not found");
+    folder
+        .run("hash user.vmdk --parent sub/apps.vmdk --parent base.vmdk")
+        .code(0);
 }

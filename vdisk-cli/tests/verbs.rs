@@ -36,7 +36,7 @@ fn info_shows_what_an_image_is() {
         .run("info a.raw --files")
         .code(0)
         .prints("virtual size:      1 MiB (1048576 bytes)")
-        .prints("verdict:           complete")
+        .prints("verdict:           all parents found")
         .prints("  image          a.raw: ");
     let json = folder.run("info a.raw --json").code(0).json();
     assert_eq!(json["schema"], 1);
@@ -174,11 +174,11 @@ fn the_name_decides_the_format_and_an_unknown_one_needs_help() {
     folder
         .run("create c.raw --size 1M --subformat nonsense")
         .code(2)
-        .says("'nonsense' cannot be written as raw");
+        .says("raw has no subformat 'nonsense'");
     folder
         .run("create c.raw --size 1M --format raw --subformat dynamic")
         .code(2)
-        .says("'dynamic' cannot be written as raw; it can be sparse");
+        .says("raw has no subformat 'dynamic' that can be written; choose sparse");
     folder.run("create c.raw --size 1M --level 10").code(2);
 }
 
@@ -280,7 +280,7 @@ fn conflicts_are_listed_and_nothing_is_written() {
     folder
         .run("compose base.raw a.raw b.raw -o c.raw")
         .code(3)
-        .prints("conflict 4608-5120, 512 bytes: a.raw, b.raw")
+        .prints("conflict within 4608-5120: 512 bytes of a.raw, b.raw")
         .says("error: conflict: ")
         .says("hint: --prefer");
     folder.run("compose base.raw a.raw b.raw --plan").code(3);

@@ -167,10 +167,10 @@ pub fn subformat(format: &dyn Format, name: Option<&str>) -> Result<&'static Sub
     found.ok_or_else(|| {
         let names: Vec<&str> = all.iter().map(|s| s.name).collect();
         let detail = format!(
-            "'{}' cannot be written as {}; it can be {}",
-            name.unwrap_or_default(),
+            "{} has no subformat '{}' that can be written; choose {}",
             format.name(),
-            names.join(", ")
+            name.unwrap_or_default(),
+            names.join(" or ")
         );
         Error::new(ErrorKind::Usage, "subformat", detail)
     })

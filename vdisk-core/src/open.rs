@@ -144,14 +144,7 @@ fn parent(
     let found = options.resolver.find(file, &Reference::Parent(wanted))?;
     let mut mismatch = None;
     for candidate in found {
-        if candidate.tag.id.is_some() && above.iter().any(|l| l.file_id() == candidate.tag.id) {
-            let detail = format!(
-                "'{}' is its own ancestor: a loop",
-                candidate.path().display()
-            );
-            mismatch.get_or_insert(Error::new(ErrorKind::Corrupt, "parent", detail));
-            continue;
-        }
+        let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
         // The child's word decides, not what the contents look like: guests write the contents.
         let opened = open_file(
             candidate,
@@ -162,15 +155,30 @@ fn parent(
             },
         );
         let reason = match opened {
-            Ok(layer) if layer.facts().identity == wanted.identity => return Ok(layer),
-            Ok(layer) if wanted.identity.is_none() => return Ok(layer),
+            Ok(layer) if layer.facts().identity == wanted.identity => {
+                if id.is_none() || above.iter().all(|l| l.file_id() != id) {
+                    return Ok(layer);
+                }
+                let detail = format!("'{}' is its own ancestor: a loop", name.display());
+                Error::corrupt("parent", detail)
+            }
+            // A file given for a layer above is not this parent, and no reason to complain.
+            Ok(_) if above.iter().any(|l| l.file_id() == id) => continue,
             Ok(layer) => changed(&layer, wanted),
             // Another candidate may be the one.
             Err(error) => error,
         };
         mismatch.get_or_insert(reason);
     }
-    Err(mismatch.unwrap_or_else(|| Error::new(ErrorKind::Reference, "parent", "was not found")))
+    Err(mismatch.unwrap_or_else(|| {
+        let names: Vec<String> = wanted
+            .hints
+            .iter()
+            .map(|h| format!("'{}'", h.display()))
+            .collect();
+        let detail = format!("{} was not found", names.join(" or "));
+        Error::new(ErrorKind::Reference, "parent", detail)
+    }))
 }
 
 /// The format of a parent with that identity; a raw disk has none.
@@ -255,15 +263,14 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         let detail = format!("is {name}, which is not supported");
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
-    let vmdk = file
-        .path()
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("vmdk"));
+    let by_name = format::by_extension(file.path()).map(|f| f.name());
+    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
     let detail = match file.size {
         0 => "is empty",
         _ if vmdk => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
+        _ if vhd => "has no VHD footer: it is cut short, or something else",
         _ => {
             "is none of the image formats that can be read (if it is a raw disk, name the input format)"
         }
@@ -274,7 +281,7 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
 /// First bytes of formats that are told apart only to refuse them by name.
 const FOREIGN: &[(&[u8], &str)] = &[
     (b"vhdxfile", "a VHDX image"),
-    (b"QFI\xfb", "a qcow image"),
+    (b"QFI\xfb", "a qcow2 image"),
     (b"<<< ", "a VirtualBox VDI image"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"BZh", "bzip2-compressed"),

@@ -1,7 +1,7 @@
 //! Raw disks: the file is the disk.
 
 use crate::{
-    Error, Format, Image, ImageWriter, Layer, Layout, Place, Result, Run, Subformat,
+    Error, FORMATS, Format, Image, ImageWriter, Layer, Layout, Place, Result, Run, Subformat,
     format::{Context, Facts, Spec},
     storage::ImageFile,
     target::Target,
@@ -40,6 +40,14 @@ impl Format for Raw {
                 "the file has {} bytes, not a whole number of sectors; the last sector is filled with zeros",
                 file.size
             ));
+        }
+        for format in FORMATS {
+            if format.probe(&file)? {
+                facts.warnings.push(format!(
+                    "is read as raw, but has the signature of {}",
+                    format.name()
+                ));
+            }
         }
         let layout = RawLayout {
             file: file.clone(),

@@ -245,7 +245,7 @@ impl<W: Write + Send> Stream<W> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.out
             .write_all(bytes)
-            .map_err(|e| Error::io("write", e))?;
+            .map_err(|e| Error::io("output stream", e))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<W: Write + Send> Target for Stream<W> {
                 ));
             }
         }
-        self.out.flush().map_err(|e| Error::io("write", e))
+        self.out.flush().map_err(|e| Error::io("output stream", e))
     }
 }
 

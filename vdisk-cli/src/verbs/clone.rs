@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Copy everything: the new image needs no parent
     #[arg(long)]
     full: bool,
-    /// Also record the absolute path of the parent
+    /// Record the absolute path of the parent: besides the relative one in VHD, instead of it in VMDK
     #[arg(long, conflicts_with = "full")]
     absolute_parent: bool,
     #[command(flatten)]

@@ -48,8 +48,9 @@ pub(crate) struct Args {
     /// Only show what would be taken from where
     #[arg(long)]
     plan: bool,
-    /// Who wins conflicts: one of the layers, and in which bytes of the disk (sizes such as 10M are
-    /// accepted; without a range, everywhere). Earlier ones go first (repeatable)
+    /// Who wins conflicts: one of the layers above the base, and where: bytes START to END of the
+    /// disk, END not included (without a range, everywhere). Settles only blocks that lie within
+    /// the range as a whole. Earlier ones go first (repeatable)
     #[arg(long, value_name = "LAYER[@START-END]")]
     prefer: Vec<String>,
     /// Lay layers without a recorded parent over those before them: their holes are transparent
@@ -93,6 +94,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     if report.arrangement == "chain" && !prefer.is_empty() {
         ui.warn("--prefer has no effect: these layers are a chain, which has no conflicts");
     }
+    if report.arrangement == "siblings" && !prefer.is_empty() && report.settled_bytes == 0 {
+        ui.warn("--prefer settles nothing: no block in conflict lies within its range");
+    }
     if args.plan {
         ui.print(&report)?;
     }
@@ -115,7 +119,13 @@ fn preference(text: &str, layers: &[PathBuf]) -> Result<(usize, Option<(u64, u64
         return Ok((image, None));
     }
     let usage = |detail: String| Error::new(ErrorKind::Usage, "--prefer", detail);
-    let unknown = |name: &str| usage(format!("'{name}' is not one of the layers"));
+    let unknown = |name: &str| {
+        let names: Vec<String> = layers.iter().map(|l| shown(l)).collect();
+        usage(format!(
+            "'{name}' is not one of the layers above the base, {}",
+            names.join(", ")
+        ))
+    };
     let (name, range) = text.rsplit_once('@').ok_or_else(|| unknown(text))?;
     let image = find(name, layers)?.ok_or_else(|| unknown(name))?;
     let (start, end) = range
@@ -123,7 +133,7 @@ fn preference(text: &str, layers: &[PathBuf]) -> Result<(usize, Option<(u64, u64
         .ok_or_else(|| usage(format!("'{range}' is not START-END")))?;
     let (start, end) = (size::parse(start)?, size::parse(end)?);
     if start >= end {
-        return Err(usage(format!("'{range}' is empty")));
+        return Err(usage(format!("'{range}' ends before it starts")));
     }
     Ok((image, Some((start, end))))
 }
@@ -330,7 +340,7 @@ impl Report for ComposeReport {
             let text = format!("{}{winner}", conflict.layers.join(", "));
             writeln!(
                 out,
-                "conflict {}-{end}, {} bytes: {}",
+                "conflict within {}-{end}: {} bytes of {}",
                 conflict.start,
                 conflict.bytes,
                 printable(&text)

@@ -179,8 +179,7 @@ fn is_no_image(path: &Path, error: &Error) -> bool {
         error.kind(),
         ErrorKind::WrongFormat | ErrorKind::Unsupported
     ) && error.part() == "format";
-    let raw = format::by_extension(path).is_some_and(|f| f.name() == "raw");
-    foreign && !raw
+    foreign && format::by_extension(path).is_none()
 }
 
 /// Bytes on the medium of the image itself, without its parents.

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Write the difference as a child of A that reads as B
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Also record the absolute path of A in the new image
+    /// Record the absolute path of A: besides the relative one in VHD, instead of it in VMDK
     #[arg(long, requires = "output")]
     absolute_parent: bool,
     #[command(flatten)]

@@ -73,7 +73,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 }
 
 fn verdict(trouble: Option<&Error>) -> String {
-    trouble.map_or("complete".to_owned(), ToString::to_string)
+    trouble.map_or(
+        "all parents found; contents not read".to_owned(),
+        ToString::to_string,
+    )
 }
 
 fn files(depth: usize, layer: &Layer) -> impl Iterator<Item = File> {
