@@ -243,7 +243,7 @@ fn a_gap_of_terabytes_in_a_pipe_can_be_stopped() {
         .stdout(fs::File::create("/dev/null").unwrap())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     folder.shell(&format!("kill -INT {}", child.id())).code(0);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
