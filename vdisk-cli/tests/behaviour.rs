@@ -4,11 +4,7 @@
 mod run;
 
 use run::{Folder, noise};
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{io::Write, process::Stdio};
 
 const VERBS: [&str; 10] = [
     "",
@@ -200,23 +196,9 @@ fn interrupted(folder: &Folder, signal: &str) -> Option<i32> {
     let huge = std::fs::File::create(folder.path("huge.raw")).unwrap();
     huge.set_len(1 << 40).unwrap();
     // Hashing a terabyte of zeros comes after the output was made and before it is filled.
-    let mut child = folder
-        .command("convert huge.raw -o out.raw --reproducible")
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let patience = Instant::now() + Duration::from_secs(30);
-    while folder.names().len() < 2 {
-        assert!(Instant::now() < patience, "no output was begun");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-    assert!(sent.success());
-    let status = child.wait().unwrap();
+    let code = folder.interrupt("convert huge.raw -o out.raw --reproducible", signal);
     assert_eq!(folder.names(), ["huge.raw"], "something was left behind");
-    status.code()
+    code
 }
 
 #[test]

@@ -110,9 +110,9 @@ pub trait Disk: Send + Sync {
 /// Holds one extent at a time, whatever the disk's size. Ends after the first error.
 ///
 /// ```
-/// # use vdisk_core::{Chain, Kind, disk, testing};
+/// # use vdisk_core::{Disk, disk, testing};
 /// # let disk = testing::disk(&[(4096, Some(1)), (8192, None)]);
-/// for extent in disk::extents(&disk, 0..disk::size(&disk), disk::same_kind) {
+/// for extent in disk::extents(&disk, 0..disk.size(), disk::same_kind) {
 ///     let extent = extent?;
 ///     println!("{:?} {:?}", extent.range, extent.kind);
 /// }
@@ -161,11 +161,6 @@ pub fn same_kind(a: &Extent, b: &Extent) -> bool {
 /// Joins extents only where kind, layer and place go on without a break.
 pub fn same_place(a: &Extent, b: &Extent) -> bool {
     a.continues(b)
-}
-
-/// The size of `disk`, for `&dyn Disk` and concrete disks alike.
-pub fn size(disk: &dyn Disk) -> u64 {
-    disk.size()
 }
 
 /// The bounds check shared by every disk.

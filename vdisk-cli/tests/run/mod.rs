@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// How a run ended, and what it said.
@@ -63,6 +64,27 @@ impl Folder {
 
     pub(crate) fn run(&self, args: &str) -> Ran {
         ran(&mut self.command(args))
+    }
+
+    /// Starts `args`, sends `signal` when an output is under way, and returns the exit code.
+    #[track_caller]
+    pub(crate) fn interrupt(&self, args: &str, signal: &str) -> Option<i32> {
+        let before = self.names().len();
+        let mut child = self
+            .command(args)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.names().len() == before {
+            assert!(Instant::now() < patience, "no output was begun");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        child.wait().unwrap().code()
     }
 
     /// Runs a shell line; `$V` is the program.

@@ -27,15 +27,6 @@ pub struct ComposeOptions<'a> {
     pub prefer: &'a [(usize, Option<(u64, u64)>)],
 }
 
-/// How the layers belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrangement {
-    /// Each is the parent of the next, or an overlay on it.
-    Chain,
-    /// Several were made from the base.
-    Siblings,
-}
-
 /// The composed disk, before anything is written.
 pub enum Composed {
     /// One stack.
@@ -67,14 +58,6 @@ impl Composed {
         match self {
             Self::Chain(chain) => std::slice::from_ref(chain),
             Self::Siblings { chains, .. } => chains,
-        }
-    }
-
-    /// How the layers belong together.
-    pub fn arrangement(&self) -> Arrangement {
-        match self {
-            Self::Chain(_) => Arrangement::Chain,
-            Self::Siblings { .. } => Arrangement::Siblings,
         }
     }
 }
