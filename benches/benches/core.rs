@@ -52,6 +52,7 @@ fn spec(size: u64, subformat: Option<&str>) -> Spec<'static> {
         ids: Ids::derived(&[1; 32], "bench", 0),
         level: 6,
         parent: None,
+        options: vdisk_core::format::Options::default(),
     }
 }
 

@@ -148,6 +148,7 @@ impl Plan {
                 identity: Some(identity),
                 modified: 1_700_000_000,
             }),
+            options: vdisk_core::format::Options::default(),
         };
         let mut image = Vec::new();
         write(

@@ -17,7 +17,7 @@ use vdisk_core::{
 #[command(next_help_heading = "Input options")]
 pub(crate) struct InputArgs {
     /// Format of the images named on the command line [default: found out]
-    #[arg(long, value_name = "FMT", value_parser = format_parser())]
+    #[arg(long, value_name = "FMT", value_parser = format_parser(false))]
     input_format: Option<&'static dyn Format>,
     /// Folder from which images may use files, besides their own folder (repeatable)
     #[arg(long, value_name = "DIR")]
@@ -31,9 +31,13 @@ pub(crate) struct InputArgs {
     mmap: bool,
 }
 
-/// Reads the name of a format.
-pub(crate) fn format_parser() -> impl TypedValueParser<Value = &'static dyn Format> {
-    PossibleValuesParser::new(FORMATS.iter().map(|f| f.name())).try_map(|name| named(&name))
+/// Reads the name of a format: any, or one that can be written.
+pub(crate) fn format_parser(written: bool) -> impl TypedValueParser<Value = &'static dyn Format> {
+    let names = FORMATS
+        .iter()
+        .filter(|f| !written || !f.subformats().is_empty())
+        .map(|f| f.name());
+    PossibleValuesParser::new(names).try_map(|name| named(&name))
 }
 
 impl InputArgs {

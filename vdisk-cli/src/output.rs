@@ -17,7 +17,7 @@ use std::{
 use vdisk_core::{
     Deny, Disk, Error, ErrorKind, FORMATS, Format, Identity, Ids, ImageWriter, OpenOptions, Result,
     Subformat,
-    format::{self, ParentSpec, Spec},
+    format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{convert, hash},
     storage::FileId,
@@ -29,7 +29,7 @@ use vdisk_core::{
 #[command(next_help_heading = "Output options")]
 pub(crate) struct WriteArgs {
     /// Format of the new image [default: by the ending of its name; raw on standard output]
-    #[arg(long, value_name = "FMT", value_parser = format_parser())]
+    #[arg(long, value_name = "FMT", value_parser = format_parser(true))]
     format: Option<&'static dyn Format>,
     /// Variant of the format, such as streamOptimized, fixed or dynamic
     #[arg(long, value_name = "NAME")]
@@ -68,6 +68,10 @@ impl WriteArgs {
             Some(format) => format,
             None => self.guess_format(path)?,
         };
+        if format.subformats().is_empty() {
+            let detail = format!("{} is read, but not written", format.name());
+            return Err(Error::new(ErrorKind::Usage, "format", detail).path(path));
+        }
         let usage = |detail: String| Err(Error::new(ErrorKind::Usage, "subformat", detail));
         let streams = is_stdout(path);
         let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
@@ -106,6 +110,7 @@ impl WriteArgs {
         by_name.ok_or_else(|| {
             let known: Vec<String> = FORMATS
                 .iter()
+                .filter(|f| !f.subformats().is_empty())
                 .map(|f| format!("{} (.{})", f.name(), f.extensions().join(", .")))
                 .collect();
             let detail = format!(
@@ -236,6 +241,7 @@ impl Destination {
             ids,
             level: self.level,
             parent,
+            options: Options::default(),
         };
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,

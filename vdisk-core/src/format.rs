@@ -68,6 +68,21 @@ pub struct Spec<'a> {
     pub level: u32,
     /// Set to create a differencing child.
     pub parent: Option<ParentSpec>,
+    /// What most images leave at its default.
+    pub options: Options,
+}
+
+/// Choices about a new image that most leave at their defaults. A format ignores what it has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of a block (VHD, VHDX), where the format lets one choose.
+    pub block_size: Option<u64>,
+    /// Bytes of a logical sector, 512 or 4096, for formats that record it (VHDX).
+    pub sector_size: Option<u32>,
+    /// Disk adapter that a VMDK descriptor names: `lsilogic`, `buslogic`, `ide`, `pvscsi`, ...
+    pub adapter: Option<String>,
+    /// Virtual hardware version that a VMDK descriptor names.
+    pub hardware_version: Option<u32>,
 }
 
 /// The parent that a new child records.

@@ -25,8 +25,11 @@ impl fmt::Display for Identity {
 pub struct ParentRef {
     /// Path names as written in the image, the most promising first.
     pub hints: Vec<OsString>,
-    /// Who the parent must be; `None` for a raw parent, which has no identity.
+    /// Who the parent must be; `None` for a parent that has no identity, such as a raw disk.
     pub identity: Option<Identity>,
+    /// Name of the parent's format, where the image records it or it does not follow from the
+    /// identity.
+    pub format: Option<&'static str>,
 }
 
 /// The identities and the time that a new image is stamped with.

@@ -149,7 +149,7 @@ fn parent(
         let opened = open_file(
             candidate,
             &OpenOptions {
-                format: Some(format_of(wanted.identity)),
+                format: Some(format_of(wanted)?),
                 overlay: false,
                 ..*options
             },
@@ -181,13 +181,17 @@ fn parent(
     }))
 }
 
-/// The format of a parent with that identity; a raw disk has none.
-fn format_of(identity: Option<Identity>) -> &'static dyn Format {
-    match identity {
+/// The format that `parent` must have: as recorded, or as its identity implies; a raw disk has
+/// none.
+fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
+    if let Some(name) = parent.format {
+        return format::named(name);
+    }
+    Ok(match parent.identity {
         Some(Identity::Cid(_)) => &vmdk::Vmdk,
         Some(Identity::Uuid(_)) => &vhd::Vhd,
         None => &raw::Raw,
-    }
+    })
 }
 
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {

@@ -3,7 +3,7 @@
 use crate::{
     Deny, Disk, Error, Extent, Format, Ids, Job, Kind, Layer, OpenOptions, Result, Subformat,
     disk::{check_range, extents, same_kind},
-    format::{ParentSpec, Spec},
+    format::{Options, ParentSpec, Spec},
     open::open_file,
     ops::{changes, convert},
     storage::ImageFile,
@@ -111,6 +111,7 @@ pub fn image(
         ids: Ids::derived(&[number; 32], "testing", 1_000_000_000),
         level: 1,
         parent: spec_parent,
+        options: Options::default(),
     };
     let writer = format.create(&mut bytes, &spec)?;
     let job = Job::default();

@@ -163,6 +163,7 @@ fn a_full_disk_is_an_error_at_every_write() {
                 ids: vdisk_core::Ids::random(0),
                 level: 1,
                 parent: None,
+                options: vdisk_core::format::Options::default(),
             };
             let result = format
                 .create(&mut target, &spec)

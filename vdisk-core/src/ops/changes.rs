@@ -33,6 +33,7 @@ use std::ops::Range;
 ///         identity: Some(Identity::Uuid([7; 16])),
 ///         modified: 0,
 ///     }),
+///     options: format::Options::default(),
 /// };
 /// let bytes = changes::write(&parent, &disk, vhd.create(&mut image, &spec)?, &Job::default())?;
 /// assert_eq!(bytes, 4096); // the unit of a VHD child

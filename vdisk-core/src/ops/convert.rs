@@ -25,6 +25,7 @@ use std::{cell::RefCell, ops::Range};
 ///     ids: Ids::random(0),
 ///     level: 6,
 ///     parent: None,
+///     options: format::Options::default(),
 /// };
 /// convert::copy(&source, vmdk.create(&mut image, &spec)?, &Job::default())?;
 /// assert!(image.starts_with(b"KDMV"));

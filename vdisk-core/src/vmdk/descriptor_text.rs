@@ -127,6 +127,7 @@ mod tests {
                 identity: Some(Identity::Cid(0xab)),
                 modified: 0,
             }),
+            options: crate::format::Options::default(),
         };
         let bytes = descriptor(&spec)?;
         assert_eq!(bytes.len(), 20 * 512);

@@ -84,6 +84,7 @@ pub(crate) fn spec(subformat: &str, size: u64) -> Spec<'static> {
         ids: Ids::derived(&[3; 32], "vhd", 1_700_000_000),
         level: 6,
         parent: None,
+        options: vdisk_core::format::Options::default(),
     }
 }
 
