@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, raw, storage::ImageFile,
-    target::Target, vhd, vmdk,
+    target::Target, vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -11,7 +11,7 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &vhdx::Vhdx, &raw::Raw];
 
 /// An image format.
 pub trait Format: Send + Sync {
