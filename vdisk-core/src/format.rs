@@ -6,7 +6,7 @@ use crate::{
     raw,
     storage::ImageFile,
     target::Target,
-    vhd, vmdk,
+    vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -15,7 +15,7 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &vhdx::Vhdx, &raw::Raw];
 
 /// An image format.
 pub trait Format: Send + Sync {

@@ -23,7 +23,9 @@ pub mod target;
 pub mod testing;
 pub mod units;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

@@ -24,6 +24,18 @@ pub const BLOCK: u32 = 256 << 20;
 /// Bytes of a VHD parent locator. Windows reserves 64 KiB.
 pub const LOCATOR: u32 = 64 << 10;
 
+/// Bytes of a VHDX log that must be replayed, which is held in memory. Everybody writes 1 MiB.
+pub const LOG: u64 = 16 << 20;
+
+/// Bytes of a VHDX metadata item: the specification's own limit.
+pub const METADATA_ITEM: u32 = 1 << 20;
+
+/// Keys of a VHDX parent locator. Windows writes five.
+pub const LOCATOR_KEYS: u16 = 256;
+
+/// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
+pub const VHDX_SIZE: u64 = 64 << 40;
+
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 

@@ -6,7 +6,7 @@ use crate::{
     format::Context,
     limits, raw,
     storage::{Access, ImageFile},
-    vhd, vmdk,
+    vhd, vhdx, vmdk,
 };
 use std::{path::Path, sync::Arc};
 
@@ -170,7 +170,7 @@ fn parent(
             },
         );
         let reason = match opened {
-            Ok(layer) if layer.facts().identity == wanted.identity => {
+            Ok(layer) if wanted.is(layer.facts().identity) => {
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -205,6 +205,7 @@ fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
     Ok(match parent.identity {
         Some(Identity::Cid(_)) => &vmdk::Vmdk,
         Some(Identity::Uuid(_)) => &vhd::Vhd,
+        Some(Identity::Linkage(_)) => &vhdx::Vhdx,
         None => &raw::Raw,
     })
 }
@@ -283,13 +284,15 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
-    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
-    let detail = match file.size {
-        0 => "is empty",
-        _ if vmdk => {
+    let detail = match by_name {
+        _ if file.size == 0 => "is empty",
+        Some("vmdk") => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
-        _ if vhd => "has no VHD footer: it is cut short, or something else",
+        Some("vhd") => "has no VHD footer: it is cut short, or something else",
+        Some("vhdx") => {
+            "does not start as a VHDX file: its first bytes are lost, or it is something else"
+        }
         _ => {
             "is none of the image formats that can be read (if it is a raw disk, name the input format)"
         }
@@ -299,7 +302,6 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
 
 /// First bytes of formats that are told apart only to refuse them by name.
 const FOREIGN: &[(&[u8], &str)] = &[
-    (b"vhdxfile", "a VHDX image"),
     (b"QFI\xfb", "a qcow2 image"),
     (b"<<< ", "a VirtualBox VDI image"),
     (b"\x1f\x8b", "gzip-compressed"),

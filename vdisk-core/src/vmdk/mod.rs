@@ -302,6 +302,7 @@ fn facts(descriptor: &Descriptor) -> Result<Facts> {
         Some(cid) if cid != NO_PARENT => Some(ParentRef {
             hints: descriptor.parent_hint.clone().into_iter().collect(),
             identity: Some(Identity::Cid(cid)),
+            alternative: None,
             format: None,
         }),
         _ if descriptor.has_uuid_parent() => {
