@@ -71,7 +71,7 @@ impl GrainDirectory {
     }
 
     /// File offset of the entry of `table`.
-    fn offset_of(&self, table: u64) -> u64 {
+    pub(super) fn offset_of(&self, table: u64) -> u64 {
         self.at.saturating_add(table.saturating_mul(4))
     }
 
