@@ -51,6 +51,8 @@ pub(super) enum ExtentKind {
     Sparse,
     /// `VMFSSPARSE`: the same in the dialect of ESX.
     VmfsSparse,
+    /// `SESPARSE`: with tables of another kind.
+    SeSparse,
     /// `ZERO`: no file.
     Zero,
     /// Known to the format, not read here.
@@ -177,8 +179,9 @@ impl ExtentLine {
             b"FLAT" | b"VMFS" => ExtentKind::Flat,
             b"SPARSE" => ExtentKind::Sparse,
             b"VMFSSPARSE" => ExtentKind::VmfsSparse,
+            b"SESPARSE" => ExtentKind::SeSparse,
             b"ZERO" => ExtentKind::Zero,
-            other @ (b"SESPARSE" | b"VMFSRDM" | b"VMFSRAW" | b"VSANSPARSE") => {
+            other @ (b"VMFSRDM" | b"VMFSRAW" | b"VSANSPARSE") => {
                 ExtentKind::Other(String::from_utf8_lossy(other).into_owned())
             }
             _ => return Err(broken("has an unknown extent type")),

@@ -4,6 +4,7 @@
 
 use super::descriptor::{Access, ExtentKind, ExtentLine};
 use super::extents::{Extent, Source};
+use super::sesparse_extent::SeSparseExtent;
 use super::sparse_extent::{Opening, SparseExtent};
 use crate::{
     Error, ErrorKind, InFile, Place, Reference, Result, format::Context, limits,
@@ -63,6 +64,13 @@ fn open_extent(
     let path = file.tag.path.clone();
     let index = files.len();
     let len = Sectors(line.sectors).bytes()?;
+    let long_enough = |size: u64| {
+        if size >= len {
+            return Ok(());
+        }
+        let detail = format!("has {size} bytes, and the descriptor says {len}");
+        Err(Error::corrupt(part.clone(), detail).path(&path))
+    };
     let source = match &line.kind {
         ExtentKind::Flat => {
             let at = Sectors(line.offset).bytes()?;
@@ -84,11 +92,13 @@ fn open_extent(
         ExtentKind::Sparse | ExtentKind::VmfsSparse => {
             let sparse =
                 SparseExtent::open_any(file.clone(), index, hole, opening).in_file(&path)?;
-            if sparse.size() < len {
-                let detail = format!("has {} bytes, and the descriptor says {len}", sparse.size());
-                return Err(Error::corrupt(part, detail).path(path));
-            }
+            long_enough(sparse.size())?;
             Source::Sparse(Box::new(sparse))
+        }
+        ExtentKind::SeSparse => {
+            let sparse = SeSparseExtent::open(file.clone(), index, hole, opening).in_file(&path)?;
+            long_enough(sparse.size())?;
+            Source::SeSparse(Box::new(sparse))
         }
         ExtentKind::Zero => Source::Zero,
         ExtentKind::Other(kind) => {

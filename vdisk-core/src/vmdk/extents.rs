@@ -1,5 +1,6 @@
 //! The extents of a disk, one after the other: the map of a VMDK.
 
+use super::sesparse_extent::SeSparseExtent;
 use super::sparse_extent::SparseExtent;
 use crate::{
     Error, InFile, Layout, Place, Result, Run, raw::flat_run, storage::ImageFile, units::FileOffset,
@@ -22,6 +23,7 @@ pub(super) enum Source {
         hole: Place,
     },
     Sparse(Box<SparseExtent>),
+    SeSparse(Box<SeSparseExtent>),
     Zero,
 }
 
@@ -60,6 +62,10 @@ impl Layout for Extents {
         let (end, place) = match &extent.source {
             Source::Zero => (extent.len, Place::Zero),
             Source::Sparse(sparse) => {
+                let run = sparse.locate(inside).in_file(sparse.path())?;
+                (run.end, run.place)
+            }
+            Source::SeSparse(sparse) => {
                 let run = sparse.locate(inside).in_file(sparse.path())?;
                 (run.end, run.place)
             }

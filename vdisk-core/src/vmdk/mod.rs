@@ -16,6 +16,8 @@ mod extents;
 mod grain_directory;
 mod inflate;
 mod packed_grains;
+mod sesparse_extent;
+mod sesparse_headers;
 mod sparse_extent;
 mod sparse_writer;
 mod stream_writer;
@@ -34,6 +36,8 @@ use descriptor::{Descriptor, ExtentKind, NO_PARENT};
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
 use extent_files::open_extents;
 use extents::{Extent, Extents, Source};
+use sesparse_extent::SeSparseExtent;
+use sesparse_headers::SESPARSE_MAGIC;
 use sparse_extent::{Opening, SparseExtent};
 
 /// The VMDK format.
@@ -54,12 +58,6 @@ const STREAM: Subformat = Subformat {
 /// Most bytes of a disk that VMware's products take.
 const MOST: u64 = 62 << 40;
 
-/// First bytes of VMDK files that are known, but not read.
-const UNREAD: [(&[u8], &str); 1] = [(
-    b"\xbe\xba\xfe\xca\0\0\0\0\x01\0\0\0\x02\0\0\0",
-    "a bare seSparse extent",
-)];
-
 impl Format for Vmdk {
     fn name(&self) -> &'static str {
         "vmdk"
@@ -75,20 +73,15 @@ impl Format for Vmdk {
 
     fn probe(&self, file: &ImageFile) -> Result<bool> {
         let head = head(file)?;
-        let magic = head.starts_with(MAGIC)
-            || head.starts_with(MAGIC_UNFINISHED)
-            || head.starts_with(COWD_MAGIC)
-            || UNREAD.iter().any(|(magic, _)| head.starts_with(magic));
+        let magics: [&[u8]; 4] = [MAGIC, MAGIC_UNFINISHED, COWD_MAGIC, SESPARSE_MAGIC];
+        let magic = magics.iter().any(|magic| head.starts_with(magic));
         Ok(magic || descriptor::looks_like(&head))
     }
 
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         let head = head(&file)?;
-        if let Some((_, what)) = UNREAD.iter().find(|(magic, _)| head.starts_with(magic)) {
-            return Err(bare_extent::refused(&file, what));
-        }
-        if head.starts_with(COWD_MAGIC) {
-            return open_bare_cowd(file, context);
+        if head.starts_with(COWD_MAGIC) || head.starts_with(SESPARSE_MAGIC) {
+            return open_bare(file, context);
         }
         if head.starts_with(MAGIC) || head.starts_with(MAGIC_UNFINISHED) {
             return open_monolithic(file, context);
@@ -144,36 +137,51 @@ fn open_monolithic(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
     let mut opening = Opening::new();
     let sparse = SparseExtent::open(file.clone(), 0, &header, hole, &mut opening)?;
     facts.warnings.append(&mut opening.warnings);
-    Ok(one_extent(file, sparse, facts))
+    Ok(one_extent(
+        file,
+        sparse.size(),
+        Source::Sparse(Box::new(sparse)),
+        facts,
+    ))
 }
 
 /// A disk that is one sparse extent.
-fn one_extent(file: ImageFile, sparse: SparseExtent, facts: Facts) -> Layer {
+fn one_extent(file: ImageFile, len: u64, source: Source, facts: Facts) -> Layer {
     let extents = Extents::new(vec![Extent {
         start: 0,
-        len: sparse.size(),
-        source: Source::Sparse(Box::new(sparse)),
+        len,
+        source,
     }]);
     Layer::new(&Vmdk, Image::new(vec![file], Box::new(extents)), facts)
 }
 
-/// Opens a vmfsSparse extent without its descriptor.
+/// Opens an extent of ESX without its descriptor.
 ///
-/// Its header does not tell a disk from a redo log: what it says of a parent is out of use, and
-/// all have the flag of a root. As a disk, a redo log would read as zeros where its parent holds
-/// data. So it is opened only for a caller who says that its holes are not zeros.
-fn open_bare_cowd(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
-    if !context.overlay {
-        return Err(bare_extent::refused(&file, "a bare vmfsSparse extent"));
-    }
+/// Its header does not tell a disk from a redo log: what vmfsSparse has for a parent is out of
+/// use, and all files have the flag of a root; seSparse has nothing. As a disk, a redo log would
+/// read as zeros where its parent holds data. So it is opened only for a caller who says that its
+/// holes are not zeros.
+fn open_bare(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
     let mut opening = Opening::new();
-    let sparse = SparseExtent::open_any(file.clone(), 0, Place::Absent, &mut opening)?;
+    let cowd = file.read_part("header", 0, 4)? == COWD_MAGIC;
+    let subformat = if cowd { "vmfsSparse" } else { "seSparse" };
+    if !context.overlay {
+        let what = format!("a bare {subformat} extent");
+        return Err(bare_extent::refused(&file, &what));
+    }
+    let (size, source) = if cowd {
+        let sparse = SparseExtent::open_any(file.clone(), 0, Place::Absent, &mut opening)?;
+        (sparse.size(), Source::Sparse(Box::new(sparse)))
+    } else {
+        let sparse = SeSparseExtent::open(file.clone(), 0, Place::Absent, &mut opening)?;
+        (sparse.size(), Source::SeSparse(Box::new(sparse)))
+    };
     let facts = Facts {
-        subformat: "vmfsSparse".to_owned(),
+        subformat: subformat.to_owned(),
         warnings: opening.warnings,
         ..Facts::default()
     };
-    Ok(one_extent(file, sparse, facts))
+    Ok(one_extent(file, size, source, facts))
 }
 
 /// The text inside a sparse extent. An extent of a split disk has none.

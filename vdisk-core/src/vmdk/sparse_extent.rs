@@ -36,6 +36,18 @@ impl Opening {
             directories: limits::GRAIN_DIRECTORY,
         }
     }
+
+    /// Counts `bytes` of a grain directory against what an image may have.
+    pub(super) fn spend(&mut self, part: &'static str, bytes: u64) -> Result<()> {
+        self.directories = self.directories.checked_sub(bytes).ok_or_else(|| {
+            let detail = format!(
+                "of {bytes} bytes makes more than {} for the image",
+                limits::GRAIN_DIRECTORY
+            );
+            Error::new(ErrorKind::Limit, part, detail)
+        })?;
+        Ok(())
+    }
 }
 
 /// What a header says of the tables and grains behind it.
@@ -169,7 +181,7 @@ impl SparseExtent {
                 sector,
                 size.div_ceil(grain.get()).div_ceil(table_len.get()),
                 table_len.get().saturating_mul(4),
-                &mut opening.directories,
+                opening,
             )
         };
         let directory = match (

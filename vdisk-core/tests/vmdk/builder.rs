@@ -6,6 +6,9 @@ use proptest::prelude::*;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Cell {
     Data(u8),
+    Zero,
+    /// Zeros because the guest discarded the grain; seSparse alone tells this apart.
+    Unmapped,
     Hole,
 }
 
@@ -85,6 +88,7 @@ impl Grains {
                 Cell::Data(byte) => {
                     part.copy_from_slice(&self.content(index, byte)[..part.len()]);
                 }
+                Cell::Zero | Cell::Unmapped => part.fill(0),
                 Cell::Hole => {}
             }
         }
@@ -133,4 +137,65 @@ impl Grains {
         put32(&mut bytes, 28, end);
         bytes
     }
+
+    /// As a seSparse extent: the areas in another order than VMware's, tables numbered and grains
+    /// stored in the order given.
+    pub(crate) fn sesparse(&self) -> Vec<u8> {
+        assert_eq!(self.grain, 8);
+        let tables = self.sectors.div_ceil(4096 * 8);
+        let directory_sectors = (tables * 8).div_ceil(512);
+        // header, volatile header, directory, one table more than there is, grains
+        let (directory, table_area) = (2, 2 + directory_sectors);
+        let grain_area = table_area + (tables + 1) * 64;
+        let mut bytes = vec![0; grain_area * 512];
+        for (at, value) in [
+            (0, 0xcafe_babe),
+            (8, 0x2_0000_0001),
+            (16, self.sectors),
+            (24, 8),
+            (32, 64),
+            (80, 1),
+            (88, 1),
+            (128, directory),
+            (136, directory_sectors),
+            (144, table_area),
+            (152, (tables + 1) * 64),
+            (192, grain_area),
+            (200, self.cells.len() * 8),
+            (512, 0xcafe_cafe),
+        ] {
+            put64(&mut bytes, at, value as u64);
+        }
+        let mut number_of_table = vec![None; tables];
+        let mut next_table = 1;
+        let mut next_grain = 0u64;
+        for &index in &self.order {
+            let kind = match self.cells[index] {
+                Cell::Hole => continue,
+                Cell::Unmapped => 1,
+                Cell::Zero => 2,
+                Cell::Data(_) => 3,
+            };
+            let table = index / 4096;
+            let number = *number_of_table[table].get_or_insert_with(|| {
+                next_table += 1;
+                next_table - 1
+            });
+            let entry = SESPARSE_TABLE | number as u64;
+            put64(&mut bytes, directory * 512 + table * 8, entry);
+            let mut entry = kind << 60;
+            if let Cell::Data(byte) = self.cells[index] {
+                bytes.extend(self.content(index, byte));
+                // The number's lower 12 bits stand above the others.
+                entry |= (next_grain & 0xfff) << 48 | next_grain >> 12;
+                next_grain += 1;
+            }
+            let at = (table_area + number * 64) * 512 + index % 4096 * 8;
+            put64(&mut bytes, at, entry);
+        }
+        bytes
+    }
 }
+
+/// The upper half of the directory entry of a seSparse grain table.
+pub(crate) const SESPARSE_TABLE: u64 = 0x1000_0000_0000_0000;

@@ -57,8 +57,8 @@ proptest! {
         }
         let expected: Vec<Kind> = (0..grains.sectors)
             .map(|sector| match grains.cells[sector / grains.grain] {
-                Cell::Hole => Kind::Absent,
                 Cell::Data(_) => Kind::Data,
+                _ => Kind::Absent,
             })
             .collect();
         prop_assert!(kinds == expected);

@@ -12,6 +12,7 @@ mod builder;
 mod cowd;
 mod hosted;
 mod peers;
+mod sesparse;
 
 use std::{collections::HashMap, ffi::OsString};
 use vdisk_core::{
