@@ -12,6 +12,7 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
 pub mod raw;
 mod resolve;
 pub mod storage;

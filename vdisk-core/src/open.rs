@@ -8,7 +8,12 @@ use crate::{
     storage::{Access, ImageFile},
     vhd, vmdk,
 };
-use std::{path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How images are opened.
 #[derive(Clone, Copy)]
@@ -21,6 +26,12 @@ pub struct OpenOptions<'a> {
     pub access: Access,
     /// Treat an image without a parent as an overlay: its holes are absent, not zero.
     pub overlay: bool,
+    /// The disk to take out of a package: its name there, or its number from 1. A path
+    /// `PACKAGE::NAME` says the same.
+    pub disk: Option<&'a str>,
+    /// Compare the digests that a package (OVA, OVF) records of the disk before it is opened. That
+    /// reads all of its file once more, so those who only look at metadata turn it off.
+    pub verify: bool,
 }
 
 impl<'a> OpenOptions<'a> {
@@ -31,6 +42,8 @@ impl<'a> OpenOptions<'a> {
             resolver,
             access: Access::Positioned,
             overlay: false,
+            disk: None,
+            verify: true,
         }
     }
 }
@@ -54,7 +67,29 @@ pub fn open(path: &Path, options: &OpenOptions<'_>) -> Result<Chain> {
 
 /// Opens the image at `path` alone. A differencing image answers absent where its parents decide.
 pub fn open_layer(path: &Path, options: &OpenOptions<'_>) -> Result<Layer> {
-    open_file(ImageFile::open(path, options.access)?, options)
+    let Some((file, disk)) = package_and_disk(path) else {
+        return open_file(ImageFile::open(path, options.access)?, options);
+    };
+    let options = OpenOptions {
+        disk: Some(&disk),
+        ..*options
+    };
+    open_file(ImageFile::open(&file, options.access)?, &options)
+}
+
+/// The two parts of `PACKAGE::NAME`. A file that has the whole as its name is meant literally.
+fn package_and_disk(path: &Path) -> Option<(PathBuf, String)> {
+    if path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let bytes = path.as_os_str().as_bytes();
+    let (file, disk) = (0..bytes.len()).find_map(|at| {
+        let (file, rest) = bytes.split_at(at);
+        let disk = rest.strip_prefix(b"::").filter(|d| !d.is_empty())?;
+        let file = Path::new(OsStr::from_bytes(file));
+        file.is_file().then_some((file, disk))
+    })?;
+    Some((file.to_owned(), String::from_utf8_lossy(disk).into_owned()))
 }
 
 /// Opens an image from any storage, alone.
@@ -77,7 +112,18 @@ pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
     let context = Context {
         resolver: if alone { &Deny } else { options.resolver },
         overlay: options.overlay,
+        disk: options.disk,
+        verify: options.verify,
     };
+    if let Some(disk) = options.disk
+        && !format.holds_disks()
+    {
+        let detail = format!(
+            "is one {} image, not a package that could hold '{disk}'",
+            format.name()
+        );
+        return Err(Error::new(ErrorKind::Usage, "disk", detail).path(path));
+    }
     let layer = format.open(file, &context).in_file(&path)?;
     if alone && layer.facts().parent.is_some() {
         let detail = format!(
@@ -151,6 +197,7 @@ fn parent(
             &OpenOptions {
                 format: Some(format_of(wanted)?),
                 overlay: false,
+                disk: None,
                 ..*options
             },
         );
@@ -264,15 +311,24 @@ fn foreign(file: &ImageFile) -> Result<Option<&'static str>> {
 /// Says why no format fits.
 fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
     if let Some(name) = foreign {
+        let ending = file.path().extension();
+        let name = match ending.is_some_and(|e| e.eq_ignore_ascii_case("box")) {
+            true => "a Vagrant box, a compressed archive with an image inside",
+            false => name,
+        };
         let detail = format!("is {name}, which is not supported");
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
     let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
+    let package = by_name == Some("ova");
     let detail = match file.size {
         0 => "is empty",
         _ if vmdk => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
+        }
+        _ if package => {
+            "has neither a tar header nor an OVF envelope: it is damaged, or something else"
         }
         _ if vhd => "has no VHD footer: it is cut short, or something else",
         _ => {

@@ -29,6 +29,7 @@ use descriptor::{Access, Descriptor, ExtentKind, ExtentLine, NO_PARENT};
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
 use extents::{Extent, Extents, Source};
 use sparse_extent::{Opening, SparseExtent};
+pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +105,7 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
         if spec.subformat.name == STREAM.name {
-            return Ok(Box::new(stream_writer::StreamWriter::new(target, spec)?));
+            return Ok(Box::new(StreamWriter::new(target, spec)?));
         }
         Ok(Box::new(sparse_writer::SparseWriter::new(target, spec)?))
     }
