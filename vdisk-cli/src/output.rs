@@ -275,6 +275,7 @@ impl Destination {
         output.publish()?;
         let options = OpenOptions {
             format: Some(self.shape.format),
+            verify: false,
             ..OpenOptions::new(&Deny)
         };
         // The image is there, whatever this finds.

@@ -14,6 +14,7 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
 pub mod patch;
 pub mod raw;
 mod resolve;

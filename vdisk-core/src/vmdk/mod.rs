@@ -39,6 +39,7 @@ use extents::{Extent, Extents, Source};
 use sesparse_extent::SeSparseExtent;
 use sesparse_headers::SESPARSE_MAGIC;
 use sparse_extent::{Opening, SparseExtent};
+pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +104,7 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
         if spec.subformat.name == STREAM.name {
-            return Ok(Box::new(stream_writer::StreamWriter::new(target, spec)?));
+            return Ok(Box::new(StreamWriter::new(target, spec)?));
         }
         Ok(Box::new(sparse_writer::SparseWriter::new(target, spec)?))
     }
