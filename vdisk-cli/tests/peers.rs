@@ -28,8 +28,12 @@ use support::{
 const SIZES: [usize; 5] = [512, 64 << 10, 100 << 10, (3 << 20) + 512, 9 << 20];
 
 /// What the program writes: format, subformat, and the name qemu has for the format.
-const WRITTEN: [(&str, &str, &str); 4] = [
+const WRITTEN: [(&str, &str, &str); 8] = [
     ("vmdk", "monolithicSparse", "vmdk"),
+    ("vmdk", "monolithicFlat", "vmdk"),
+    ("vmdk", "twoGbMaxExtentSparse", "vmdk"),
+    ("vmdk", "twoGbMaxExtentFlat", "vmdk"),
+    ("vmdk", "vmfs", "vmdk"),
     ("vmdk", "streamOptimized", "vmdk"),
     ("vhd", "dynamic", "vpc"),
     ("vhd", "fixed", "vpc"),
