@@ -1,8 +1,12 @@
 //! What a format is, and the one list of them.
 
 use crate::{
-    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, raw, storage::ImageFile,
-    target::Target, vhd, vmdk,
+    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
+    check::{self, Checkup, Findings},
+    raw,
+    storage::ImageFile,
+    target::Target,
+    vhd, vmdk,
 };
 use std::{
     ops::Range,
@@ -25,6 +29,14 @@ pub trait Format: Send + Sync {
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer>;
+    /// Looks for what is wrong with the image, beyond what stops it from being opened.
+    ///
+    /// An error of a kind that [`is_finding`](check::is_finding) ends the check of this image and
+    /// counts as one more finding. The default opens the image and looks at every entry of its
+    /// tables; a format's own check should say more: overlaps, copies that differ, flags.
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::walk(&self.open(file, &checkup.context)?, checkup, findings)
+    }
     /// Starts a new image.
     fn create<'a>(
         &self,

@@ -29,3 +29,10 @@ pub const DISK_SIZE: u64 = 1 << 53;
 
 /// Threads of a job. More cannot help, and each costs memory for what it has in hand.
 pub const THREADS: usize = 256;
+
+/// Findings of one rule that a check keeps; the others are counted. Nobody reads more.
+pub const FINDINGS: u64 = 100;
+
+/// Pieces of a file that a check tells apart: about 64 MiB. A disk written in order needs a few,
+/// one in random order as many as it has grains; then it is forgotten which grain took which.
+pub const CLAIMS: usize = 1 << 20;

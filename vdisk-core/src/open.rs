@@ -68,18 +68,9 @@ pub fn open_layer(path: &Path, options: &OpenOptions<'_>) -> Result<Layer> {
 /// ```
 pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
     let path = file.tag.path.clone();
-    let format = match options.format {
-        Some(format) => format,
-        None => probe(&file)?,
-    };
-    // `disk.img` may be a raw disk whose guest wrote a descriptor that names its neighbour.
-    let alone = options.format.is_none() && raw_by_name(&path);
-    let context = Context {
-        resolver: if alone { &Deny } else { options.resolver },
-        overlay: options.overlay,
-    };
+    let (format, context) = proceed(&file, options)?;
     let layer = format.open(file, &context).in_file(&path)?;
-    if alone && layer.facts().parent.is_some() {
+    if must_stand_alone(&path, options) && layer.facts().parent.is_some() {
         let detail = format!(
             "is {} by its contents and names a parent, but its own name says raw; name the input format",
             format.name()
@@ -91,6 +82,30 @@ pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
         return Err(Error::new(ErrorKind::Limit, "virtual size", detail).path(path));
     }
     Ok(layer)
+}
+
+/// The format of `file`, and what it may pull in while it is opened.
+pub(crate) fn proceed<'a>(
+    file: &ImageFile,
+    options: &OpenOptions<'a>,
+) -> Result<(&'static dyn Format, Context<'a>)> {
+    let format = match options.format {
+        Some(format) => format,
+        None => probe(file)?,
+    };
+    let context = Context {
+        resolver: match must_stand_alone(file.path(), options) {
+            true => &Deny,
+            false => options.resolver,
+        },
+        overlay: options.overlay,
+    };
+    Ok((format, context))
+}
+
+/// `disk.img` may be a raw disk whose guest wrote a descriptor that names its neighbour.
+fn must_stand_alone(path: &Path, options: &OpenOptions<'_>) -> bool {
+    options.format.is_none() && raw_by_name(path)
 }
 
 /// Adds the parents of `top`: a complete disk, or an error.
