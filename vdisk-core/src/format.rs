@@ -1,8 +1,8 @@
 //! What a format is, and the one list of them.
 
 use crate::{
-    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, raw, storage::ImageFile,
-    target::Target, vhd, vmdk,
+    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, qcow2, raw,
+    storage::ImageFile, target::Target, vdi, vhd, vmdk,
 };
 use std::{
     ops::Range,
@@ -11,7 +11,7 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &qcow2::Qcow2, &vdi::Vdi, &raw::Raw];
 
 /// An image format.
 pub trait Format: Send + Sync {

@@ -12,6 +12,7 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod qcow2;
 pub mod raw;
 mod resolve;
 pub mod storage;
@@ -19,6 +20,7 @@ pub mod target;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod vdi;
 pub mod vhd;
 pub mod vmdk;
 mod zeros;
