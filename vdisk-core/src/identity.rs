@@ -16,6 +16,8 @@ pub enum Identity {
         /// UUID that is renewed whenever the contents change.
         modified: [u8; 16],
     },
+    /// VHDX data write GUID, in the byte order of the file: changes whenever the contents do.
+    Linkage([u8; 16]),
 }
 
 impl fmt::Display for Identity {
@@ -29,6 +31,9 @@ impl fmt::Display for Identity {
                 uuid::Uuid::from_bytes_le(*uuid),
                 uuid::Uuid::from_bytes_le(*modified)
             ),
+            Self::Linkage(bytes) => {
+                write!(f, "data write GUID {}", uuid::Uuid::from_bytes_le(*bytes))
+            }
         }
     }
 }
@@ -41,9 +46,18 @@ pub struct ParentRef {
     /// Who the parent must be; `None` if that is not recorded or the parent has no identity, as
     /// for a raw disk.
     pub identity: Option<Identity>,
+    /// Who else the parent may be: VHDX children name two while their parent is being changed.
+    pub alternative: Option<Identity>,
     /// Name of the parent's format, where the image records it or it does not follow from the
     /// identity. With neither, name and contents of the parent must agree on one.
     pub format: Option<&'static str>,
+}
+
+impl ParentRef {
+    /// True if an image of this identity is the parent.
+    pub fn is(&self, identity: Option<Identity>) -> bool {
+        identity == self.identity || (self.alternative.is_some() && identity == self.alternative)
+    }
 }
 
 /// The identities and the time that a new image is stamped with.

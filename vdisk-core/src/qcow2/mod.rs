@@ -193,6 +193,7 @@ fn parent(file: &ImageFile, header: &Header, extensions: &Extensions) -> Result<
     Ok(Some(ParentRef {
         hints: vec![file_name("backing file", name)?],
         identity: None,
+        alternative: None,
         format,
     }))
 }

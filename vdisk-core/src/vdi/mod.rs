@@ -118,6 +118,7 @@ fn parent(header: &Header) -> Result<Option<ParentRef>> {
                 uuid,
                 modified: header.parent_modified,
             }),
+            alternative: None,
             format: Some(Vdi.name()),
         })),
         (_, uuid) if uuid != [0; 16] => {
