@@ -148,7 +148,7 @@ fn open_blocks(
             hints: locator::hints(file, &header, &mut facts.warnings)?,
             identity: (!raw_parent).then_some(Identity::Uuid(header.parent_uuid)),
             alternative: None,
-            format: None,
+            format: raw_parent.then_some("raw"),
         });
     }
     let hole = if child || overlay {
