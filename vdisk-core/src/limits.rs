@@ -24,6 +24,9 @@ pub const BLOCK: u32 = 256 << 20;
 /// Bytes of a VHD parent locator. Windows reserves 64 KiB.
 pub const LOCATOR: u32 = 64 << 10;
 
+/// Bytes at the end of a file in which the footer of a VHD is looked for that others follow: tools
+/// fill files up to a MiB.
+pub const AFTER_FOOTER: u64 = 1 << 20;
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 
