@@ -15,6 +15,7 @@ mod mmap;
 pub mod open;
 pub mod ops;
 pub mod patch;
+pub mod profile;
 pub mod raw;
 mod resolve;
 pub mod storage;

@@ -19,6 +19,7 @@ mod facts;
 mod fixed;
 mod footer;
 mod locator;
+pub(crate) mod view;
 mod writer;
 
 use crate::{

@@ -14,7 +14,9 @@ mod grain_directory;
 mod inflate;
 mod sparse_extent;
 mod sparse_writer;
+pub(crate) mod stream_view;
 mod stream_writer;
+pub(crate) mod view;
 
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, InFile, Layer, ParentRef, Place,
