@@ -14,6 +14,7 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
 pub mod patch;
 pub mod profile;
 pub mod raw;
@@ -24,7 +25,9 @@ pub mod target;
 pub mod testing;
 pub mod units;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

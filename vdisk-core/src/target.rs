@@ -24,6 +24,15 @@ pub trait Target: Send {
     fn set_size(&mut self, size: u64) -> Result<()>;
 }
 
+impl<T: Target + ?Sized> Target for &mut T {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        (**self).write_at(pos, bytes)
+    }
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        (**self).set_size(size)
+    }
+}
+
 /// How an [`Output`] file is made.
 #[derive(Clone, Debug)]
 pub struct OutputOptions {
