@@ -15,6 +15,7 @@ pub(super) static AWS: Profile = Profile {
         Shape::new("vhd", "dynamic", SIZES),
         Shape::new("vhd", "fixed", SIZES),
         Shape::new("raw", "sparse", SIZES),
+        Shape::new("ova", "ova", SIZES).hardware(&["lsilogic"], 10),
     ],
     format_rule: "aws-format",
     variant_rule: Some("aws-vmdk-type"),
@@ -27,7 +28,7 @@ static RULES: &[Rule] = &[
     Rule {
         id: "aws-format",
         severity: Severity::Error,
-        demand: "The image is a VMDK, a VHD, a VHDX or raw",
+        demand: "The image is a VMDK, a VHD, a VHDX, raw or in an OVA",
         reason: "VM Import takes these formats (Amazon, VM Import/Export User Guide, \"Image formats\")",
         fix: CONVERT,
         test: |s| match s.format() {

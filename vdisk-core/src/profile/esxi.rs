@@ -5,6 +5,8 @@ use crate::check::Severity;
 
 /// Most bytes of a virtual disk.
 const MOST: u64 = 62 << 40;
+/// What the OVF descriptor names.
+const OVA_ADAPTERS: &[&str] = &["lsilogic"];
 const ADAPTERS: &[&str] = &["lsilogic", "buslogic", "ide", "lsisas1068", "pvscsi"];
 const SIZES: Sizes = Sizes::up_to(MOST, "esxi-size");
 
@@ -14,6 +16,7 @@ pub(super) static ESXI: Profile = Profile {
     shapes: &[
         Shape::new("vmdk", "streamOptimized", SIZES).hardware(ADAPTERS, 10),
         Shape::new("vmdk", "vmfs", SIZES).hardware(ADAPTERS, 10),
+        Shape::new("ova", "ova", SIZES).hardware(OVA_ADAPTERS, 10),
     ],
     format_rule: "esxi-vmdk",
     variant_rule: Some("esxi-type"),
@@ -26,11 +29,11 @@ static RULES: &[Rule] = &[
     Rule {
         id: "esxi-vmdk",
         severity: Severity::Error,
-        demand: "The image is a VMDK",
-        reason: "ESXi attaches and imports no other format",
+        demand: "The image is a VMDK, or in an OVA",
+        reason: "ESXi attaches and imports no other format (VMware, \"Virtual Disk Format 5.0\")",
         fix: CONVERT,
         test: |s| match s.format() {
-            "vmdk" => Ok(None),
+            "vmdk" | "ova" => Ok(None),
             other => Broken::new("format", format!("is {other}")).found(),
         },
     },

@@ -1,10 +1,13 @@
 //! Hyper-V: VHDX, or VHD for old hosts.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests};
+use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests, vhdx_tests};
 use crate::check::Severity;
 
-/// Most bytes of a VHDX.
-const VHDX_MOST: u64 = 64 << 40;
+/// What the format itself can hold, and any reader insists on.
+const VHDX_SIZES: Sizes = Sizes {
+    most: crate::limits::VHDX_SIZE,
+    ..Sizes::ANY
+};
 /// Block sizes that New-VHD makes in a VHD.
 const BLOCKS: &[u64] = &[2 << 20, 512 << 10];
 
@@ -12,12 +15,8 @@ pub(super) static HYPERV: Profile = Profile {
     name: "hyperv",
     title: "Microsoft Hyper-V",
     shapes: &[
-        Shape::new(
-            "vhdx",
-            "dynamic",
-            Sizes::up_to(VHDX_MOST, "hyperv-vhdx-size"),
-        ),
-        Shape::new("vhdx", "fixed", Sizes::up_to(VHDX_MOST, "hyperv-vhdx-size")),
+        Shape::new("vhdx", "dynamic", VHDX_SIZES),
+        Shape::new("vhdx", "fixed", VHDX_SIZES),
         Shape::new(
             "vhd",
             "dynamic",
@@ -90,19 +89,6 @@ static RULES: &[Rule] = &[
         test: vhd_tests::size,
     },
     Rule {
-        id: "hyperv-vhdx-size",
-        severity: Severity::Error,
-        demand: "A VHDX has 64 TiB at most",
-        reason: "that is the limit of the format (Microsoft, MS-VHDX 1.5)",
-        fix: "split what the disk holds",
-        test: |s| match s.size() {
-            size if s.format() == "vhdx" && size > VHDX_MOST => {
-                Broken::new("virtual size", format!("is {size} bytes")).found()
-            }
-            _ => Ok(None),
-        },
-    },
-    Rule {
         id: "hyperv-vhd-footer",
         severity: Severity::Error,
         demand: "The last 512 bytes of a VHD are a footer with a right checksum",
@@ -141,6 +127,22 @@ static RULES: &[Rule] = &[
         reason: "Windows makes no others (Microsoft, New-VHD -BlockSizeBytes)",
         fix: CONVERT,
         test: |s| vhd_tests::blocks(s, BLOCKS),
+    },
+    Rule {
+        id: "hyperv-vhdx-places",
+        severity: Severity::Error,
+        demand: "In a VHDX, blocks that are not in the file have no place there",
+        reason: "Hyper-V refuses the file if the entry of such a block has an offset (qemu, block/vhdx.c)",
+        fix: CONVERT,
+        test: vhdx_tests::places,
+    },
+    Rule {
+        id: "hyperv-vhdx-log",
+        severity: Severity::Warning,
+        demand: "The log of a VHDX is empty",
+        reason: "an image that was not closed must be opened for writing once, and fails where that is not allowed (medo64/VhdAttach issue 11)",
+        fix: "vdisk check IMAGE --repair, or convert the image, which goes through the log",
+        test: vhdx_tests::log,
     },
     Rule {
         id: "hyperv-holes",

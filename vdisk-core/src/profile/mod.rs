@@ -14,6 +14,7 @@ mod hyperv;
 mod shape;
 mod subject;
 mod vhd_tests;
+mod vhdx_tests;
 mod virtualbox;
 mod vmdk_tests;
 mod workstation;
@@ -167,6 +168,10 @@ impl Profile {
             let mut finding =
                 Finding::new(rule.severity, rule.id, file, broken.part, broken.detail);
             finding.at = broken.at;
+            if let Some(part_of) = &file.part_of {
+                part_of.file.path.clone_into(&mut finding.file);
+                finding.at = broken.at.map(|at| at.saturating_add(part_of.at));
+            }
             findings.add(finding);
         }
         Ok(findings)

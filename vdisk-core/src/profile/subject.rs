@@ -4,6 +4,7 @@ use crate::{
     Disk, Job, Layer, Result,
     storage::ImageFile,
     vhd::view as vhd,
+    vhdx::view as vhdx,
     vmdk::{stream_view::Stream, view as vmdk},
 };
 use std::cell::OnceCell;
@@ -16,8 +17,9 @@ pub(super) struct Subject<'a> {
     /// Seconds since 1970-01-01 UTC.
     pub(super) now: u64,
     pub(super) vhd: Option<vhd::View>,
+    pub(super) vhdx: Option<vhdx::View>,
     pub(super) vmdk: Option<vmdk::View>,
-    job: &'a Job<'a>,
+    pub(super) job: &'a Job<'a>,
     stream: OnceCell<Stream>,
 }
 
@@ -26,12 +28,25 @@ impl<'a> Subject<'a> {
         let file = layer.files().first().ok_or_else(|| {
             crate::Error::new(crate::ErrorKind::Usage, "lint", "the image has no file")
         })?;
-        let is = |name: &str| layer.format().name() == name;
+        // A package is looked through: the file that a layer of it names first is the disk's.
+        let packed = layer
+            .facts()
+            .details
+            .iter()
+            .find(|(k, _)| *k == "disk format");
+        let format = match layer.format().holds_disks() {
+            true => packed.map_or("", |(_, format)| format.as_str()),
+            false => layer.format().name(),
+        };
+        let files = match layer.format().holds_disks() {
+            true => std::slice::from_ref(file),
+            false => layer.files(),
+        };
+        let is = |name: &str| format == name;
         Ok(Self {
+            vhdx: is("vhdx").then(|| vhdx::View::read(file)).transpose()?,
             vhd: is("vhd").then(|| vhd::View::read(file)).transpose()?,
-            vmdk: is("vmdk")
-                .then(|| vmdk::View::read(layer.files()))
-                .transpose()?,
+            vmdk: is("vmdk").then(|| vmdk::View::read(files)).transpose()?,
             layer,
             file,
             now,
@@ -40,7 +55,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The name of the format.
+    /// The name of the format; of a package, not of the disk in it.
     pub(super) fn format(&self) -> &'static str {
         self.layer.format().name()
     }

@@ -2,10 +2,12 @@
 
 use super::{
     Broken, Profile, Result, Rule, Shape, Sizes, Verdict, descriptor_lines, subject::Subject,
-    vhd_tests, vmdk_tests,
+    vhd_tests, vhdx_tests, vmdk_tests,
 };
 use crate::check::Severity;
 
+/// What the OVF descriptor names.
+const OVA_ADAPTERS: &[&str] = &["lsilogic"];
 const ADAPTERS: &[&str] = &["lsilogic", "buslogic", "ide"];
 /// Bytes that a descriptor must have room for: the four UUID lines that VirtualBox adds.
 const ROOM: u64 = 4 * 72;
@@ -23,6 +25,7 @@ pub(super) static VIRTUALBOX: Profile = Profile {
         Shape::new("vmdk", "twoGbMaxExtentFlat", Sizes::ANY).hardware(ADAPTERS, 4),
         Shape::new("vhd", "dynamic", Sizes::ANY),
         Shape::new("vhd", "fixed", Sizes::ANY),
+        Shape::new("ova", "ova", Sizes::ANY).hardware(OVA_ADAPTERS, 4),
     ],
     format_rule: "vbox-format",
     variant_rule: None,
@@ -35,11 +38,11 @@ static RULES: &[Rule] = &[
     Rule {
         id: "vbox-format",
         severity: Severity::Error,
-        demand: "The image is a VMDK or a VHD",
-        reason: "of the formats here, VirtualBox writes to these; VDI it makes itself, and VHDX it only reads (VirtualBox, VHDX.cpp)",
+        demand: "The image is a VMDK, a VHD, a VHDX, a VDI or a qcow2, or in an OVA",
+        reason: "VirtualBox opens these formats, and a raw disk only through a descriptor (VirtualBox, VDBackends)",
         fix: CONVERT,
         test: |s| match s.format() {
-            "vmdk" | "vhd" | "vdi" => Ok(None),
+            "vmdk" | "vhd" | "vhdx" | "vdi" | "qcow2" | "ova" => Ok(None),
             other => Broken::new("format", format!("is {other}")).found(),
         },
     },
@@ -189,6 +192,44 @@ static RULES: &[Rule] = &[
         reason: "VirtualBox refuses the file otherwise (VirtualBox, VHD.cpp)",
         fix: "vdisk check IMAGE --repair",
         test: vhd_tests::footer,
+    },
+    Rule {
+        id: "vbox-vhdx-read-only",
+        severity: Severity::Warning,
+        demand: "The image is no VHDX",
+        reason: "VirtualBox only reads VHDX, so no machine can start from it (VirtualBox, VHDX.cpp)",
+        fix: CONVERT,
+        test: |s| match s.format() {
+            "vhdx" => Broken::new("format", "is vhdx").found(),
+            _ => Ok(None),
+        },
+    },
+    Rule {
+        id: "vbox-vhdx-required",
+        severity: Severity::Error,
+        demand: "The regions of a VHDX are marked as required",
+        reason: "VirtualBox refuses others, and qemu marks none (VirtualBox, VHDX.cpp)",
+        fix: CONVERT,
+        test: vhdx_tests::required,
+    },
+    Rule {
+        id: "vbox-vhdx-log",
+        severity: Severity::Error,
+        demand: "The log of a VHDX is empty",
+        reason: "VirtualBox does not replay it, and shows what the disk was before (VirtualBox, VHDX.cpp)",
+        fix: CONVERT,
+        test: vhdx_tests::log,
+    },
+    Rule {
+        id: "vbox-vhdx-parent",
+        severity: Severity::Error,
+        demand: "A VHDX needs no parent",
+        reason: "VirtualBox reads no differencing VHDX (VirtualBox, VHDX.cpp)",
+        fix: "vdisk convert IMAGE --profile virtualbox -o NEW.vmdk, which merges it with its parents",
+        test: |s| match s.vhdx {
+            Some(_) => vmdk_tests::stands_alone(s),
+            None => Ok(None),
+        },
     },
 ];
 

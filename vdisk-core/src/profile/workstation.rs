@@ -28,11 +28,11 @@ static RULES: &[Rule] = &[
     Rule {
         id: "workstation-vmdk",
         severity: Severity::Error,
-        demand: "The image is a VMDK",
-        reason: "Workstation attaches no other format",
+        demand: "The image is a VMDK, or in an OVA",
+        reason: "Workstation attaches no other format, and imports OVA (VMware, Workstation Pro documentation)",
         fix: CONVERT,
         test: |s| match s.format() {
-            "vmdk" => Ok(None),
+            "vmdk" | "ova" => Ok(None),
             other => Broken::new("format", format!("is {other}")).found(),
         },
     },
@@ -43,6 +43,9 @@ static RULES: &[Rule] = &[
         reason: "a streamOptimized disk cannot be written to, and vmfs disks are for ESXi (VMware, \"Virtual Disk Format 5.0\")",
         fix: CONVERT,
         test: |s| {
+            if s.format() == "ova" {
+                return Ok(None); // which is unpacked when it is imported
+            }
             let taken = [
                 "monolithicsparse",
                 "monolithicflat",

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 use vdisk_core::{
-    Deny, Disk, Ids, Job, Layer, OpenOptions, Resolver, Result,
+    Deny, Disk, Identity, Ids, Job, Layer, OpenOptions, Resolver, Result,
     check::{Finding, Severity},
-    format::{self, Options, Spec},
+    format::{self, Options, ParentSpec, Spec},
     open::open_file,
     ops::{Resized, convert},
     profile::{Profile, Shape},
@@ -233,6 +233,41 @@ impl Image {
             .map(|b| u32::from(*b))
             .sum();
         self.file.put(start + checksum, &(!sum).to_be_bytes());
+    }
+
+    /// Gives a structure of a VHDX its checksum, which follows the signature.
+    pub(crate) fn crc(&mut self, start: u64, len: usize) {
+        self.file.put(start + 4, &[0; 4]);
+        let sum = crc32c::crc32c(&self.file.get(start, len));
+        self.file.put(start + 4, &sum.to_le_bytes());
+    }
+
+    /// A differencing VHDX.
+    pub(crate) fn vhdx_child() -> Self {
+        let format = format::named("vhdx").unwrap();
+        let mut file = Memory::default();
+        let spec = Spec {
+            size: 1 << 20,
+            subformat: format::subformat(format, Some("differencing")).unwrap(),
+            name: "image.vhdx",
+            ids: Ids::derived(&[2; 32], "profiles", NOW),
+            level: 1,
+            parent: Some(ParentSpec {
+                relative: "base.vhdx".into(),
+                absolute: None,
+                identity: Some(Identity::Linkage([7; 16])),
+                modified: NOW,
+            }),
+            options: Options::default(),
+        };
+        format.create(&mut file, &spec).unwrap().finish().unwrap();
+        Self {
+            name: "image.vhdx".to_owned(),
+            format: "vhdx",
+            file,
+            extents: Vec::new(),
+            now: NOW,
+        }
     }
 
     /// Moves the last sector of the file up by `bytes`.

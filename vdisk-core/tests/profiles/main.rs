@@ -54,15 +54,21 @@ fn each_rule_is_broken_by_one_thing() {
             .find(|p| p.rules.iter().any(|r| r.id == row.rule))
             .unwrap_or_else(|| panic!("there is no rule {}", row.rule));
         let (format, subformat) = row.start;
-        let shape = profile
-            .shape(Some(format), Some(subformat), |_| true)
+        // What the profile takes only with a warning, another one writes.
+        let writers = [profile.name, "hyperv"];
+        let (writer, shape) = writers
+            .iter()
+            .find_map(|name| {
+                let writer = profile::named(name).unwrap();
+                let shape = writer.shape(Some(format), Some(subformat), |_| true);
+                Some((writer, shape.ok()?))
+            })
             .unwrap();
-        let mut image = Image::written(profile, shape, shape.sizes.fit(1 << 20).unwrap());
-        assert_eq!(
-            rules(&image.lint(profile)),
-            [""; 0],
-            "{}: at the start",
-            row.rule
+        let mut image = Image::written(writer, shape, shape.sizes.fit(1 << 20).unwrap());
+        let mut expected = rules(&image.lint(profile));
+        assert!(
+            writer.name != profile.name || expected.is_empty(),
+            "{expected:?}"
         );
         (row.change)(&mut image);
         if format::named(image.format).is_err() {
@@ -70,8 +76,16 @@ fn each_rule_is_broken_by_one_thing() {
             continue;
         }
         let findings = image.lint(profile);
-        assert_eq!(rules(&findings), [row.rule], "{findings:?}");
+        expected.push(row.rule);
+        expected.sort_unstable();
+        let mut found = rules(&findings);
+        found.sort_unstable();
+        assert_eq!(found, expected);
         let rule = profile::rule(row.rule).unwrap();
+        let findings: Vec<_> = findings
+            .into_iter()
+            .filter(|f| f.rule == row.rule)
+            .collect();
         assert_eq!(refused(&findings), rule.severity != Severity::Note);
         if let Some(at) = findings[0].at {
             assert!(

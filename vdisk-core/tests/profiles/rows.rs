@@ -15,6 +15,7 @@ const FIXED: (&str, &str) = ("vhd", "fixed");
 const DYNAMIC: (&str, &str) = ("vhd", "dynamic");
 const SPARSE: (&str, &str) = ("vmdk", "monolithicSparse");
 const STREAM: (&str, &str) = ("vmdk", "streamOptimized");
+const VHDX: (&str, &str) = ("vhdx", "dynamic");
 const RAW: (&str, &str) = ("raw", "sparse");
 
 const fn row(
@@ -41,6 +42,40 @@ fn again(image: &mut Image, profile: &str, (format, subformat): (&str, &str), si
 /// The same file, taken for a raw disk.
 fn raw(image: &mut Image) {
     image.format = "raw";
+}
+
+/// Where the block allocation table of a VHDX is: the region with its GUID.
+fn vhdx_table(image: &Image) -> u64 {
+    let entry = [0, 1]
+        .map(|n| image.file.get((192 << 10) + 16 + 32 * n, 32))
+        .into_iter()
+        .find(|e| e.starts_with(&[0x66, 0x77, 0xc2, 0x2d]))
+        .unwrap();
+    u64::from_le_bytes(entry[16..24].try_into().unwrap())
+}
+
+/// A log with one entry that changes nothing.
+fn vhdx_log(image: &mut Image) {
+    let guid = [7; 16];
+    let size = image.file.len().to_le_bytes();
+    let header = 64 << 10;
+    let log = image.file.get(header + 72, 8);
+    let log = u64::from_le_bytes(log.try_into().unwrap());
+    let mut entry = b"loge".to_vec();
+    entry.extend([0; 4]);
+    entry.extend(4096u32.to_le_bytes());
+    entry.extend(0u32.to_le_bytes()); // tail
+    entry.extend(1u64.to_le_bytes()); // sequence
+    entry.extend([0; 8]); // no descriptors
+    entry.extend(guid);
+    entry.extend(size); // flushed
+    entry.extend(size); // last
+    image.set(log, &entry);
+    image.crc(log, 4096);
+    for header in [header, 2 * header] {
+        image.set(header + 48, &guid);
+        image.crc(header, 4096);
+    }
 }
 
 /// The rule can only be broken by a format that this build may not read.
@@ -176,6 +211,13 @@ pub(crate) static ROWS: &[Row] = &[
     row("hyperv-vhd-block-size", DYNAMIC, |i| {
         i.header(32, &(4u32 << 20).to_be_bytes());
     }),
+    row("hyperv-vhdx-places", VHDX, |i| {
+        // Block 1 of 2, which is empty: the second entry of the table.
+        again(i, "hyperv", VHDX, 40 << 20);
+        let at = vhdx_table(i) + 8;
+        i.set(at, &(8u64 << 20).to_le_bytes());
+    }),
+    row("hyperv-vhdx-log", VHDX, vhdx_log),
     row("hyperv-holes", FIXED, |i| i.file.shows_holes = true),
     row("esxi-vmdk", STREAM, raw),
     row("esxi-type", STREAM, |i| {
@@ -293,6 +335,17 @@ pub(crate) static ROWS: &[Row] = &[
         i.edit("ddb.comment", uuid);
     }),
     row("vbox-vhd-footer", DYNAMIC, bad_footer),
+    row("vbox-vhdx-read-only", DYNAMIC, |i| {
+        again(i, "hyperv", VHDX, 1 << 20)
+    }),
+    row("vbox-vhdx-required", VHDX, |i| {
+        for table in [192 << 10, 256 << 10] {
+            i.set(table + 16 + 28, &[0]);
+            i.crc(table, 64 << 10);
+        }
+    }),
+    row("vbox-vhdx-log", VHDX, vhdx_log),
+    row("vbox-vhdx-parent", VHDX, |i| *i = Image::vhdx_child()),
     row("aws-format", RAW, qcow2),
     row("aws-vmdk-type", STREAM, |i| {
         i.edit("streamOptimized", "monolithicSparse")
