@@ -23,6 +23,7 @@ mod fixed;
 mod footer;
 mod geometry;
 mod locator;
+pub(crate) mod view;
 mod writer;
 
 use crate::{

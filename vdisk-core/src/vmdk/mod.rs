@@ -22,7 +22,9 @@ mod sesparse_headers;
 mod sparse_extent;
 mod sparse_writer;
 mod split_writer;
+pub(crate) mod stream_view;
 mod stream_writer;
+pub(crate) mod view;
 
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
