@@ -6,6 +6,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod check;
 mod descriptor;
 mod descriptor_text;
 mod disk_structs;
@@ -19,6 +20,7 @@ mod stream_writer;
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, InFile, Layer, ParentRef, Place,
     Reference, Result, Subformat,
+    check::{Checkup, Findings},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -92,6 +94,10 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::WrongFormat, "format", detail));
         }
         open_descriptor_file(file, context)
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
 
     fn create<'a>(
