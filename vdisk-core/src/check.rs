@@ -179,15 +179,16 @@ impl Findings {
 
     /// Adds all that `other` holds.
     pub fn append(&mut self, other: Self) {
-        let kept = |rule| other.list.iter().filter(|f| f.rule == rule).count() as u64;
-        for (&rule, &count) in &other.counts {
-            // Those that were only counted; the others count when they are added.
-            *self.counts.entry(rule).or_default() += count - kept(rule);
-        }
-        self.worst = self.worst.max(other.worst);
+        let mut only_counted = other.counts;
         for finding in other.list {
+            // Counted when it is added.
+            only_counted.entry(finding.rule).and_modify(|c| *c -= 1);
             self.add(finding);
         }
+        for (rule, count) in only_counted {
+            *self.counts.entry(rule).or_default() += count;
+        }
+        self.worst = self.worst.max(other.worst);
     }
 
     /// All changes that the findings carry, in order.

@@ -124,12 +124,6 @@ impl Grains {
                 Err(wrong) => return Ok(Some(wrong)),
             }
         } else {
-            if u64::from(entry) < self.geometry.overhead {
-                self.early.add(&part, at);
-            }
-            if !self.is_aligned(entry) {
-                self.misaligned.add(&part, at);
-            }
             let end = start.saturating_add(self.geometry.grain);
             if end > file.size {
                 if !self.may_be_short(number) {
@@ -141,15 +135,24 @@ impl Grains {
             }
             start..end.min(file.size)
         };
-        Ok(self.taken.claim(range, grain(number)).err().map(|owner| {
+        if let Err(owner) = self.taken.claim(range, grain(number)) {
             let rule = match owner {
                 Owner::Named(_) => "grain-in-metadata",
                 _ if named(owner).contains("table") => "grain-in-metadata",
                 _ => "grain-shared",
             };
             let detail = format!("leads to bytes that belong to {}", named(owner));
-            (rule, detail)
-        }))
+            return Ok(Some((rule, detail)));
+        }
+        if !self.geometry.compressed {
+            if u64::from(entry) < self.geometry.overhead {
+                self.early.add(&part, at);
+            }
+            if !self.is_aligned(entry) {
+                self.misaligned.add(&part, at);
+            }
+        }
+        Ok(None)
     }
 
     /// Where the compressed grain at `start` ends, or what is wrong with it.
@@ -259,7 +262,7 @@ impl Grains {
         let end = self.taken.end().max(start);
         let left = sheet.file.size.saturating_sub(end);
         // The markers at the end of a stream are in no table.
-        if left > 0 && !self.geometry.compressed {
+        if left > 0 && self.errors == 0 && !self.geometry.compressed {
             let detail = format!("has {left} bytes behind the last grain, which nothing uses");
             sheet.note("unused-space", "file", detail, end);
         }
