@@ -4,7 +4,7 @@
 
 pub(crate) use super::{
     disk_structs::{DYNAMIC, DynamicHeader, FIXED, Footer, Geometry, NO_OFFSET},
-    footer::geometry,
+    geometry::geometry,
 };
 use super::{
     disk_structs::{FOOTER_LEN, HEADER_LEN, footer_checksum, header_checksum},

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod bare_extent;
+mod check;
 mod cowd_header;
 mod descriptor;
 mod descriptor_text;
@@ -29,6 +30,7 @@ pub(crate) mod view;
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
     Subformat,
+    check::{Checkup, Findings},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -122,6 +124,10 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::WrongFormat, "format", detail));
         }
         open_descriptor_file(file, context)
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
 
     fn create<'a>(
