@@ -155,7 +155,7 @@ fn parent(
             },
         );
         let reason = match opened {
-            Ok(layer) if layer.facts().identity == wanted.identity => {
+            Ok(layer) if layer.facts().is(wanted.identity) => {
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -197,10 +197,15 @@ fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
+    // What the child goes by, if the found one has it too.
+    let has = match (wanted.identity, found.facts().other_identity) {
+        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
+        _ => found.facts().identity,
+    };
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),
-        name(found.facts().identity),
+        name(has),
         name(wanted.identity),
     );
     Error::new(ErrorKind::Reference, "parent", detail)
@@ -269,6 +274,13 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
     let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
+    if vmdk && let Some(name) = vmdk::descriptor_beside(file) {
+        let detail = format!(
+            "has no VMDK signature: it looks like the data of a flat disk; open its descriptor '{}'",
+            name.display()
+        );
+        return Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path());
+    }
     let detail = match file.size {
         0 => "is empty",
         _ if vmdk => {

@@ -138,6 +138,41 @@ impl Grains {
         bytes
     }
 
+    /// As an extent of a split disk: a hosted sparse extent without a descriptor. Tables are
+    /// allocated when their first grain is.
+    pub(crate) fn hosted(&self) -> Vec<u8> {
+        let tables = self.sectors.div_ceil(512 * self.grain);
+        let mut bytes = vec![0; 512 + (tables * 4).next_multiple_of(512)];
+        bytes[..4].copy_from_slice(b"KDMV");
+        put32(&mut bytes, 4, 1);
+        put32(&mut bytes, 8, 1);
+        put64(&mut bytes, 12, self.sectors as u64);
+        put64(&mut bytes, 20, self.grain as u64);
+        put32(&mut bytes, 44, 512);
+        put64(&mut bytes, 56, 1);
+        bytes[73..77].copy_from_slice(b"\n \r\n");
+        let mut at_of_table = vec![0; tables];
+        for &index in &self.order {
+            if self.cells[index] == Cell::Hole {
+                continue;
+            }
+            let table = index / 512;
+            if at_of_table[table] == 0 {
+                at_of_table[table] = bytes.len();
+                let sector = (bytes.len() / 512) as u32;
+                put32(&mut bytes, 512 + table * 4, sector);
+                bytes.extend([0; 512 * 4]);
+            }
+            let mut entry = 1;
+            if let Cell::Data(byte) = self.cells[index] {
+                entry = (bytes.len() / 512) as u32;
+                bytes.extend(self.content(index, byte));
+            }
+            put32(&mut bytes, at_of_table[table] + index % 512 * 4, entry);
+        }
+        bytes
+    }
+
     /// As a seSparse extent: the areas in another order than VMware's, tables numbered and grains
     /// stored in the order given.
     pub(crate) fn sesparse(&self) -> Vec<u8> {

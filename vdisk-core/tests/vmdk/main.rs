@@ -10,6 +10,7 @@
 
 mod builder;
 mod cowd;
+mod descriptors;
 mod hosted;
 mod peers;
 mod sesparse;
@@ -46,7 +47,7 @@ impl Files {
 impl Resolver for Files {
     fn find(&self, _: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
         let names = match reference {
-            Reference::Extent(name) => vec![name.to_os_string()],
+            Reference::Extent(name) | Reference::Device(name) => vec![name.to_os_string()],
             Reference::Parent(parent) => parent.hints.clone(),
         };
         let found: Vec<ImageFile> = names
