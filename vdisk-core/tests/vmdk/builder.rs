@@ -69,7 +69,7 @@ impl Grains {
     }
 
     /// The whole grain number `index`; no two sectors of a disk are alike.
-    fn content(&self, index: usize, byte: u8) -> Vec<u8> {
+    pub(crate) fn content(&self, index: usize, byte: u8) -> Vec<u8> {
         (0..self.grain)
             .flat_map(|sector| {
                 let number = (index * self.grain + sector) as u32;
@@ -78,6 +78,14 @@ impl Grains {
                 bytes
             })
             .collect()
+    }
+
+    /// The whole grain number `index` as it is stored, if it is.
+    pub(crate) fn grain(&self, index: usize) -> Vec<u8> {
+        match self.cells[index] {
+            Cell::Data(byte) => self.content(index, byte),
+            _ => vec![0; self.grain * 512],
+        }
     }
 
     /// Writes what the grains say over `model`, which may be longer.

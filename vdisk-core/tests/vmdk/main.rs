@@ -13,7 +13,9 @@ mod cowd;
 mod descriptors;
 mod hosted;
 mod peers;
+mod quirks;
 mod sesparse;
+mod stream;
 
 use std::{collections::HashMap, ffi::OsString};
 use vdisk_core::{
