@@ -142,7 +142,7 @@ impl FileResolver {
         use std::os::unix::fs::FileTypeExt;
         let refused = |kind, what: &str| {
             let detail = format!("'{}' {what}", name.display());
-            Err(Error::new(kind, "extent", detail).path(from.path()))
+            Err(Error::new(kind, "device", detail).path(from.path()))
         };
         if !self.devices {
             let what = "is a device, and images may not open devices";
@@ -156,7 +156,7 @@ impl FileResolver {
             Ok(metadata) if metadata.file_type().is_block_device() => {
                 ImageFile::open(path, self.access)
             }
-            Ok(_) => refused(ErrorKind::Policy, "is not a block device"),
+            Ok(_) => refused(ErrorKind::Reference, "is not a block device"),
             Err(_) => refused(ErrorKind::Reference, "is a device that is not here"),
         }
     }

@@ -125,7 +125,7 @@ fn devices_are_opened_only_if_that_is_allowed() {
         ..FileResolver::default()
     };
     for (name, with_leave, words) in [
-        ("/dev/null", ErrorKind::Policy, "not a block device"),
+        ("/dev/null", ErrorKind::Reference, "not a block device"),
         ("/dev/vdisk-not-here", ErrorKind::Reference, "not here"),
         (
             "\\\\.\\PhysicalDrive0",
