@@ -7,7 +7,7 @@ use std::{ffi::OsString, fmt};
 pub enum Identity {
     /// VMDK content ID: changes whenever the contents do.
     Cid(u32),
-    /// VHD unique ID, in the byte order of the file.
+    /// VHD unique ID in the byte order of the file, or the one that VirtualBox gave to a VMDK.
     Uuid([u8; 16]),
     /// Who a VDI is and in which state, both in the byte order of the file.
     Vdi {

@@ -217,7 +217,11 @@ fn parent(
         let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
         let opened = open_parent(candidate, wanted, options);
         let reason = match opened {
+<<<<<<< HEAD
             Ok(layer) if is_wanted(&layer, wanted) => {
+=======
+            Ok(layer) if layer.facts().is(wanted.identity) => {
+>>>>>>> vmdkread
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -302,10 +306,15 @@ fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format>> {
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
+    // What the child goes by, if the found one has it too.
+    let has = match (wanted.identity, found.facts().other_identity) {
+        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
+        _ => found.facts().identity,
+    };
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),
-        name(found.facts().identity),
+        name(has),
         name(wanted.identity),
     );
     Error::new(ErrorKind::Reference, "parent", detail)
@@ -378,9 +387,23 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
+<<<<<<< HEAD
     let detail = match by_name {
         _ if file.size == 0 => "is empty",
         Some("vmdk") => {
+=======
+    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
+    if vmdk && let Some(name) = vmdk::descriptor_beside(file) {
+        let detail = format!(
+            "has no VMDK signature: it looks like the data of a flat disk; open its descriptor '{}'",
+            name.display()
+        );
+        return Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path());
+    }
+    let detail = match file.size {
+        0 => "is empty",
+        _ if vmdk => {
+>>>>>>> vmdkread
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
         Some("vhd") => "has no VHD footer: it is cut short, or something else",

@@ -2,7 +2,7 @@
 
 use super::compose::Input;
 use crate::{Error, ErrorKind, Identity, Layer, ParentRef, Reference, Resolver, Result};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 /// The index of the earlier input that `layer` names as its parent; the nearest, if several fit.
 pub(super) fn parent_among(
@@ -17,10 +17,19 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
+<<<<<<< HEAD
     let fits = |identity: Option<Identity>| wanted.is(identity);
     let found = match wanted.identity {
         Some(_) => before.iter().rposition(|input| fits(input.identity())),
         None => named_parent(before, layer, wanted, resolver),
+=======
+    let fits = |l: &Arc<Layer>| l.facts().is(wanted.identity);
+    let found = match wanted.identity {
+        Some(_) => before
+            .iter()
+            .rposition(|input| input.stack.first().is_some_and(fits)),
+        None => raw_parent(before, layer, wanted, resolver),
+>>>>>>> vmdkread
     };
     if let Some(index) = found {
         return Ok(index);
@@ -49,7 +58,7 @@ pub(super) fn parent_among(
         return Err(Error::new(ErrorKind::Usage, "order", detail).path(layer.path()));
     }
     if let Some(base) = before.first()
-        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l.facts().identity))
+        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l))
     {
         let detail = format!(
             "{child_of}, which is '{}', below the base '{}': name that one as the base",

@@ -14,12 +14,17 @@ mod descriptor;
 mod descriptor_text;
 mod disk_structs;
 mod extent_files;
+mod extent_line;
 mod extents;
+mod facts;
 mod grain_directory;
 mod inflate;
+mod name_encoding;
+mod opening;
 mod packed_grains;
 mod sesparse_extent;
 mod sesparse_headers;
+mod shape;
 mod sparse_extent;
 mod sparse_writer;
 mod split_writer;
@@ -28,24 +33,36 @@ mod stream_writer;
 pub(crate) mod view;
 
 use crate::{
+<<<<<<< HEAD
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
     Subformat,
     check::{Checkup, Findings},
+=======
+    Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
+>>>>>>> vmdkread
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
     target::Target,
     units::Sectors,
 };
+pub(crate) use bare_extent::descriptor_beside;
 use cowd_header::COWD_MAGIC;
-use descriptor::{Descriptor, ExtentKind, NO_PARENT};
+use descriptor::Descriptor;
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
 use extent_files::open_extents;
+use extent_line::ExtentKind;
 use extents::{Extent, Extents, Source};
+use facts::facts;
+use opening::Opening;
 use sesparse_extent::SeSparseExtent;
 use sesparse_headers::SESPARSE_MAGIC;
+<<<<<<< HEAD
 use sparse_extent::{Opening, SparseExtent};
 pub(crate) use stream_writer::StreamWriter;
+=======
+use sparse_extent::SparseExtent;
+>>>>>>> vmdkread
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -256,17 +273,6 @@ fn open_descriptor_file(file: ImageFile, context: &Context<'_>) -> Result<Layer>
         return Err(Error::new(ErrorKind::Limit, "descriptor", detail));
     }
     let descriptor = Descriptor::parse(&file.read_part("descriptor", 0, file.size)?)?;
-    let kind = descriptor.create_type.to_ascii_lowercase();
-    if ["device", "rdm", "passthrough", "vmfsraw"]
-        .iter()
-        .any(|w| kind.contains(w))
-    {
-        let detail = format!(
-            "is of type {}: it stands for a physical device, which is never opened",
-            descriptor.create_type
-        );
-        return Err(Error::new(ErrorKind::Unsupported, "descriptor", detail));
-    }
     if descriptor.extents.is_empty() {
         return Err(Error::corrupt("descriptor", "names no extents"));
     }
@@ -290,6 +296,7 @@ fn hole(facts: &Facts, context: &Context<'_>) -> Place {
         false => Place::Zero,
     }
 }
+<<<<<<< HEAD
 
 fn facts(descriptor: &Descriptor) -> Result<Facts> {
     let parent = match descriptor.parent_cid {
@@ -337,3 +344,5 @@ fn facts(descriptor: &Descriptor) -> Result<Facts> {
     }
     Ok(facts)
 }
+=======
+>>>>>>> vmdkread
