@@ -240,10 +240,3 @@ pub struct Facts {
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
 }
-
-impl Facts {
-    /// True if the image is who a child says its parent is; `None` is a raw disk.
-    pub fn is(&self, wanted: Option<Identity>) -> bool {
-        self.identity == wanted || (wanted.is_some() && self.other_identity == wanted)
-    }
-}

@@ -217,11 +217,7 @@ fn parent(
         let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
         let opened = open_parent(candidate, wanted, options);
         let reason = match opened {
-<<<<<<< HEAD
             Ok(layer) if is_wanted(&layer, wanted) => {
-=======
-            Ok(layer) if layer.facts().is(wanted.identity) => {
->>>>>>> vmdkread
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -249,7 +245,7 @@ fn parent(
 
 /// True if `found` is the parent that is recorded, as far as anything about it is.
 fn is_wanted(found: &Layer, wanted: &ParentRef) -> bool {
-    wanted.identity.is_none() || wanted.is(found.facts().identity)
+    wanted.identity.is_none() || wanted.is(found.facts())
 }
 
 /// Opens `file` as the parent that is recorded.
@@ -387,23 +383,18 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
-<<<<<<< HEAD
-    let detail = match by_name {
-        _ if file.size == 0 => "is empty",
-        Some("vmdk") => {
-=======
-    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
-    if vmdk && let Some(name) = vmdk::descriptor_beside(file) {
+    if by_name == Some("vmdk")
+        && let Some(name) = vmdk::descriptor_beside(file)
+    {
         let detail = format!(
             "has no VMDK signature: it looks like the data of a flat disk; open its descriptor '{}'",
             name.display()
         );
         return Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path());
     }
-    let detail = match file.size {
-        0 => "is empty",
-        _ if vmdk => {
->>>>>>> vmdkread
+    let detail = match by_name {
+        _ if file.size == 0 => "is empty",
+        Some("vmdk") => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
         Some("vhd") => "has no VHD footer: it is cut short, or something else",

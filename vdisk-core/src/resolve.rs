@@ -139,20 +139,6 @@ impl Resolver for FileResolver {
 }
 
 impl FileResolver {
-<<<<<<< HEAD
-    /// The one file among `parents` that can be `wanted`, of which no identity is recorded.
-    fn only_parent(&self, from: &ImageFile, wanted: &ParentRef) -> Result<Option<ImageFile>> {
-        let mut fitting: Vec<ImageFile> = Vec::new();
-        for path in &self.parents {
-            let file = ImageFile::open(path, self.access)?;
-            let fits = match wanted.format {
-                Some("raw") => raw_by_name(path),
-                Some(name) => format::named(name)?.probe(&file)?,
-                None => true,
-            };
-            if fits {
-                keep(&mut fitting, file);
-=======
     /// Opens the block device `name`, if that is allowed.
     fn device(&self, from: &ImageFile, name: &OsStr) -> Result<ImageFile> {
         use std::os::unix::fs::FileTypeExt;
@@ -177,16 +163,18 @@ impl FileResolver {
         }
     }
 
-    /// The one file among `parents` that can be a raw disk.
-    fn raw_parent(&self, from: &ImageFile) -> Result<Option<ImageFile>> {
-        let raws: Vec<&PathBuf> = self.parents.iter().filter(|p| raw_by_name(p)).collect();
-        match raws.as_slice() {
-            [] => Ok(None),
-            [one] => ImageFile::open(one, self.access).map(Some),
-            _ => {
-                let detail = "is a raw disk, and several of the files given could be it";
-                Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()))
->>>>>>> vmdkread
+    /// The one file among `parents` that can be `wanted`, of which no identity is recorded.
+    fn only_parent(&self, from: &ImageFile, wanted: &ParentRef) -> Result<Option<ImageFile>> {
+        let mut fitting: Vec<ImageFile> = Vec::new();
+        for path in &self.parents {
+            let file = ImageFile::open(path, self.access)?;
+            let fits = match wanted.format {
+                Some("raw") => raw_by_name(path),
+                Some(name) => format::named(name)?.probe(&file)?,
+                None => true,
+            };
+            if fits {
+                keep(&mut fitting, file);
             }
         }
         if fitting.len() > 1 {

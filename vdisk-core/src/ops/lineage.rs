@@ -17,19 +17,12 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
-<<<<<<< HEAD
-    let fits = |identity: Option<Identity>| wanted.is(identity);
-    let found = match wanted.identity {
-        Some(_) => before.iter().rposition(|input| fits(input.identity())),
-        None => named_parent(before, layer, wanted, resolver),
-=======
-    let fits = |l: &Arc<Layer>| l.facts().is(wanted.identity);
+    let fits = |l: &Arc<Layer>| wanted.is(l.facts());
     let found = match wanted.identity {
         Some(_) => before
             .iter()
             .rposition(|input| input.stack.first().is_some_and(fits)),
-        None => raw_parent(before, layer, wanted, resolver),
->>>>>>> vmdkread
+        None => named_parent(before, layer, wanted, resolver),
     };
     if let Some(index) = found {
         return Ok(index);
@@ -48,7 +41,7 @@ pub(super) fn parent_among(
         .iter()
         .enumerate()
         .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && wanted.is(**i));
+        .find(|(_, i)| i.is_some() && [wanted.identity, wanted.alternative].contains(i));
     if let Some((index, _)) = later {
         let name = names
             .get(index)

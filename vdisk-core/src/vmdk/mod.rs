@@ -33,13 +33,8 @@ mod stream_writer;
 pub(crate) mod view;
 
 use crate::{
-<<<<<<< HEAD
-    Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
-    Subformat,
-    check::{Checkup, Findings},
-=======
     Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
->>>>>>> vmdkread
+    check::{Checkup, Findings},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -57,12 +52,8 @@ use facts::facts;
 use opening::Opening;
 use sesparse_extent::SeSparseExtent;
 use sesparse_headers::SESPARSE_MAGIC;
-<<<<<<< HEAD
-use sparse_extent::{Opening, SparseExtent};
-pub(crate) use stream_writer::StreamWriter;
-=======
 use sparse_extent::SparseExtent;
->>>>>>> vmdkread
+pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -296,53 +287,3 @@ fn hole(facts: &Facts, context: &Context<'_>) -> Place {
         false => Place::Zero,
     }
 }
-<<<<<<< HEAD
-
-fn facts(descriptor: &Descriptor) -> Result<Facts> {
-    let parent = match descriptor.parent_cid {
-        Some(cid) if cid != NO_PARENT => Some(ParentRef {
-            hints: descriptor.parent_hint.clone().into_iter().collect(),
-            identity: Some(Identity::Cid(cid)),
-            alternative: None,
-            format: None,
-        }),
-        _ if descriptor.has_uuid_parent() => {
-            let detail = "names its parent only by a VirtualBox UUID, which is not supported";
-            return Err(Error::new(ErrorKind::Unsupported, "descriptor", detail));
-        }
-        _ => None,
-    };
-    let mut facts = Facts {
-        subformat: descriptor.create_type.clone(),
-        creator: descriptor.creator(),
-        identity: descriptor.cid.map(Identity::Cid),
-        parent,
-        ..Facts::default()
-    };
-    for (key, name) in [
-        ("ddb.adaptertype", "adapter type"),
-        ("ddb.virtualhwversion", "hardware version"),
-        ("ddb.uuid", "UUID"),
-        ("ddb.uuid.image", "VirtualBox UUID"),
-        ("ddb.longcontentid", "long content ID"),
-        ("encoding", "encoding"),
-    ] {
-        if let Some(value) = descriptor.get(key) {
-            facts.details.push((name, value.to_owned()));
-        }
-    }
-    if descriptor.get("changetrackpath").is_some() {
-        facts.warnings.push(
-            "changed block tracking is on; what is written from this image does not carry it over"
-                .to_owned(),
-        );
-    }
-    if descriptor.cid.is_none() {
-        facts
-            .warnings
-            .push("the descriptor has no CID: no child can name this disk".to_owned());
-    }
-    Ok(facts)
-}
-=======
->>>>>>> vmdkread
