@@ -100,7 +100,7 @@ impl Shape {
         }
     }
 
-    pub(crate) fn as_child(mut self) -> Self {
+    pub(crate) fn into_child(mut self) -> Self {
         self.child = true;
         self.locator = vec![
             ("parent_linkage", PARENT_TEXT.into()),
@@ -364,8 +364,9 @@ impl Built {
         self.file.put(self.metadata, &table);
     }
 
-    /// Changes entry `index` of the block allocation table.
-    pub(crate) fn entry(&mut self, index: u64, entry: u64) {
+    /// Changes entry `index` of the block allocation table: the state, and the place or reserved bits.
+    pub(crate) fn entry(&mut self, index: u64, state: u64, at: u64) {
+        let entry = at | state;
         self.file.put(self.bat + index * 8, &entry.to_le_bytes());
     }
 
@@ -488,7 +489,7 @@ pub(crate) fn shapes(child: bool) -> impl Strategy<Value = Shape> {
                     seed,
                     ..Shape::new(sector, block, sectors, (0..).zip(kinds).collect())
                 };
-                if child { shape.as_child() } else { shape }
+                if child { shape.into_child() } else { shape }
             },
         )
 }

@@ -92,7 +92,7 @@ fn blocks_beyond_a_chunk_are_found() {
         ];
         // The last block has 20 sectors.
         let mut shape =
-            Shape::new(sector, block, 2 * per_chunk * per_block + 20, blocks).as_child();
+            Shape::new(sector, block, 2 * per_chunk * per_block + 20, blocks).into_child();
         shape.blocks[5].1 = Block::Partial(vec![(0, 5)]);
         shape.order = vec![3, 5, 1, 0, 2, 4];
         let layer = open_sparse(build_thin(&shape).file, false).unwrap();
@@ -142,7 +142,7 @@ fn build_thin(shape: &Shape) -> Built {
     let mut end = built.file.size;
     for chunk in 0..=2 {
         let (bitmap, index) = (end, (chunk + 1) * per_chunk + chunk);
-        built.entry(index, bitmap | 6);
+        built.entry(index, 6, bitmap);
         end += MIB;
         for (number, block) in &shape.blocks {
             let Block::Partial(ranges) = block else {
@@ -151,7 +151,7 @@ fn build_thin(shape: &Shape) -> Built {
             if number / per_chunk != chunk {
                 continue;
             }
-            built.entry(number + chunk, end | 7);
+            built.entry(number + chunk, 7, end);
             let mut bits = vec![0u8; (per_block / 8) as usize];
             for sector in ranges.iter().flat_map(|(a, b)| *a..*b) {
                 bits[(sector / 8) as usize] |= 1 << (sector % 8);
@@ -302,7 +302,7 @@ fn what_other_programs_do_otherwise_is_accepted() {
 
 #[test]
 fn the_names_of_the_parent_come_in_their_order() {
-    let mut shape = Shape::new(512, MIB, 10, Vec::new()).as_child();
+    let mut shape = Shape::new(512, MIB, 10, Vec::new()).into_child();
     shape.locator = vec![
         ("absolute_win32_path", r"C:\vm\base.vhdx".into()),
         (
@@ -343,7 +343,7 @@ fn either_linkage_finds_the_parent() {
     let text = crate::builder::PARENT_TEXT;
     let mut found = Vec::new();
     for (first, second) in [(text, other), (other, text), (other, other)] {
-        let mut child = Shape::new(512, MIB, 2048, Vec::new()).as_child();
+        let mut child = Shape::new(512, MIB, 2048, Vec::new()).into_child();
         child.locator = vec![
             ("parent_linkage", first.into()),
             ("parent_linkage2", second.into()),

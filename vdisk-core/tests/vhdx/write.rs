@@ -238,13 +238,13 @@ proptest! {
         };
         let (image, recorded) = write_child(&parent, &disk, &spec);
         let table = check_structure(&image);
-        // What is recorded is what differs, in units of 4 KiB; the state says how.
+        // What is recorded is what differs, in units of 8 sectors; the state says how.
         let mut changed = 0;
         for (number, (state, _)) in table.payload.iter().enumerate() {
             let start = number * block as usize;
             let end = disk.len().min(start + block as usize);
-            let units: Vec<(bool, bool)> = (start..end).step_by(4096).map(|at| {
-                let unit = at..end.min(at + 4096);
+            let units: Vec<(bool, bool)> = (start..end).step_by(8 * unit).map(|at| {
+                let unit = at..end.min(at + 8 * unit);
                 changed += if disk[unit.clone()] == parent[unit.clone()] { 0 } else { unit.len() };
                 (disk[unit.clone()] != parent[unit.clone()], disk[unit].iter().all(|b| *b == 0))
             }).collect();
