@@ -24,6 +24,12 @@ pub(crate) fn check(parent: &Chain, shape: Shape) -> Result<()> {
     let usage =
         |detail: String| Err(Error::new(ErrorKind::Usage, "parent", detail).path(top.path()));
     let own = top.format().name();
+    if top.format().holds_disks() {
+        return usage(
+            "is a disk inside a package, and no child can name it; convert it to a file of its own first"
+                .to_owned(),
+        );
+    }
     match (shape.format.name(), top.facts().identity) {
         ("vmdk", Some(Identity::Cid(_))) => Ok(()),
         ("vhd", Some(Identity::Uuid(uuid))) if uuid == [0; 16] => usage(

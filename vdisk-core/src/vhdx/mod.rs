@@ -124,5 +124,6 @@ fn replayed(file: ImageFile, replay: log::Replay) -> ImageFile {
         storage: Arc::new(storage),
         tag: file.tag,
         size,
+        part_of: file.part_of,
     }
 }
