@@ -365,7 +365,7 @@ fn a_raw_image_cannot_be_a_child() {
     folder
         .run("clone a.raw -o b.raw")
         .code(2)
-        .says("vmdk monolithicSparse, vhd differencing can");
+        .says("vmdk monolithicSparse, vhd differencing, vhdx differencing can");
     folder
         .run("clone a.raw -o b.vmdk")
         .code(2)
