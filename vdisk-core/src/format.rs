@@ -1,8 +1,12 @@
 //! What a format is, and the one list of them.
 
 use crate::{
-    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, raw, storage::ImageFile,
-    target::Target, vhd, vmdk,
+    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
+    check::{self, Checkup, Findings},
+    ova, raw,
+    storage::ImageFile,
+    target::Target,
+    vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -11,7 +15,13 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[
+    &vmdk::Vmdk,
+    &vhd::Vhd,
+    &vhdx::Vhdx,
+    &ova::Ova,
+    &raw::Raw, // last: it takes what no other is
+];
 
 /// An image format.
 pub trait Format: Send + Sync {
@@ -21,10 +31,22 @@ pub trait Format: Send + Sync {
     fn extensions(&self) -> &'static [&'static str];
     /// The subformats that can be written; the first is the default.
     fn subformats(&self) -> &'static [Subformat];
+    /// True for packages: their files hold disks of other formats, perhaps several.
+    fn holds_disks(&self) -> bool {
+        false
+    }
     /// Says whether `file` carries this format's signature. Reads a few sectors.
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer>;
+    /// Looks for what is wrong with the image, beyond what stops it from being opened.
+    ///
+    /// An error of a kind that [`is_finding`](check::is_finding) ends the check of this image and
+    /// counts as one more finding. The default opens the image and looks at every entry of its
+    /// tables; a format's own check should say more: overlaps, copies that differ, flags.
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::walk(&self.open(file, &checkup.context)?, checkup, findings)
+    }
     /// Starts a new image.
     fn create<'a>(
         &self,
@@ -51,6 +73,10 @@ pub struct Context<'a> {
     pub resolver: &'a dyn Resolver,
     /// Treat an image without a parent as an overlay: its holes are absent, not zero.
     pub overlay: bool,
+    /// The disk to take out of a package: its name there, or its number from 1.
+    pub disk: Option<&'a str>,
+    /// Compare the digests that a package records. That reads all of the disk's file.
+    pub verify: bool,
 }
 
 /// What to create.
@@ -83,6 +109,9 @@ pub struct Options {
     pub adapter: Option<String>,
     /// Virtual hardware version that a VMDK descriptor names.
     pub hardware_version: Option<u32>,
+    /// Most bytes of one extent of a disk that is cut into several (VMDK twoGbMaxExtent types): a
+    /// multiple of 64 KiB, at most the 2047 MiB that products write.
+    pub extent_size: Option<u64>,
 }
 
 /// The parent that a new child records.
@@ -211,8 +240,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// True if the image is who a child says its parent is; `None` is a raw disk.
-    pub fn is(&self, wanted: Option<Identity>) -> bool {
-        self.identity == wanted || (wanted.is_some() && self.other_identity == wanted)
+    /// True if the image is the one that a child names; a raw disk is nobody.
+    pub fn is(&self, parent: &ParentRef) -> bool {
+        parent.is(self.identity)
+            || (self.other_identity.is_some() && parent.is(self.other_identity))
     }
 }

@@ -2,6 +2,8 @@
 
 mod cache;
 pub mod chain;
+pub mod check;
+mod claims;
 pub mod disk;
 mod error;
 pub mod format;
@@ -12,6 +14,8 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
+pub mod patch;
 pub mod raw;
 mod resolve;
 pub mod storage;
@@ -20,7 +24,9 @@ pub mod target;
 pub mod testing;
 pub mod units;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

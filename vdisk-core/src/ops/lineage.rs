@@ -17,7 +17,7 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
-    let fits = |l: &Arc<Layer>| l.facts().is(wanted.identity);
+    let fits = |l: &Arc<Layer>| l.facts().is(wanted);
     let found = match wanted.identity {
         Some(_) => before
             .iter()
@@ -39,7 +39,7 @@ pub(super) fn parent_among(
         .iter()
         .enumerate()
         .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && **i == wanted.identity);
+        .find(|(_, i)| wanted.identity.is_some() && wanted.is(**i));
     if let Some((index, _)) = later {
         let name = names
             .get(index)

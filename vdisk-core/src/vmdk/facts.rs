@@ -64,6 +64,7 @@ fn parent(descriptor: &Descriptor) -> Result<Option<ParentRef>> {
     Ok(identity.map(|identity| ParentRef {
         hints: descriptor.parent_hints.clone(),
         identity: Some(identity),
+        alternative: None,
         format,
     }))
 }

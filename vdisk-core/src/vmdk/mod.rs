@@ -1,7 +1,8 @@
 //! VMDK: the disks of VMware, as written by many others.
 //!
 //! Read: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, the flat
-//! vmfs types and streamOptimized. Written: monolithicSparse and streamOptimized.
+//! vmfs types and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
+//! twoGbMaxExtentFlat, vmfs and streamOptimized.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
@@ -25,6 +26,7 @@ mod sesparse_headers;
 mod shape;
 mod sparse_extent;
 mod sparse_writer;
+mod split_writer;
 mod stream_writer;
 
 use crate::{
@@ -47,6 +49,7 @@ use opening::Opening;
 use sesparse_extent::SeSparseExtent;
 use sesparse_headers::SESPARSE_MAGIC;
 use sparse_extent::SparseExtent;
+pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,32 @@ const STREAM: Subformat = Subformat {
     child: false,
 };
 
+/// What is written, the default first.
+const WRITTEN: [Subformat; 6] = [
+    SPARSE,
+    STREAM,
+    Subformat {
+        name: "monolithicFlat",
+        streams: false,
+        child: false,
+    },
+    Subformat {
+        name: "twoGbMaxExtentSparse",
+        streams: false,
+        child: true,
+    },
+    Subformat {
+        name: "twoGbMaxExtentFlat",
+        streams: false,
+        child: false,
+    },
+    Subformat {
+        name: "vmfs",
+        streams: false,
+        child: false,
+    },
+];
+
 /// Most bytes of a disk that VMware's products take.
 const MOST: u64 = 62 << 40;
 
@@ -76,7 +105,7 @@ impl Format for Vmdk {
     }
 
     fn subformats(&self) -> &'static [Subformat] {
-        &[SPARSE, STREAM]
+        &WRITTEN
     }
 
     fn probe(&self, file: &ImageFile) -> Result<bool> {
@@ -110,10 +139,16 @@ impl Format for Vmdk {
             let detail = format!("{} bytes are not between 512 bytes and 62 TiB", spec.size);
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
-        if spec.subformat.name == STREAM.name {
-            return Ok(Box::new(stream_writer::StreamWriter::new(target, spec)?));
+        if spec.subformat == &STREAM {
+            return Ok(Box::new(StreamWriter::new(target, spec)?));
         }
-        Ok(Box::new(sparse_writer::SparseWriter::new(target, spec)?))
+        if spec.subformat == &SPARSE {
+            let (size, child) = (spec.size, spec.parent.is_some());
+            let text = descriptor_text::embedded(spec)?;
+            let writer = sparse_writer::SparseWriter::new(target, size, child, text);
+            return Ok(Box::new(writer));
+        }
+        Ok(Box::new(split_writer::SplitWriter::new(target, spec)?))
     }
 }
 
