@@ -45,6 +45,7 @@ pub(crate) fn of(
         ],
         warnings,
         identity: Some(Identity::Linkage(data_write)),
-        ..Facts::default()
+        other_identity: None,
+        parent: None,
     }
 }

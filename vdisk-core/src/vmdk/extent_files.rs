@@ -107,7 +107,11 @@ fn open_extent(
 }
 
 /// Opens the file or the device of `line` by the first of its names that leads somewhere.
-fn find(line: &ExtentLine, descriptor: &ImageFile, context: &Context<'_>) -> Result<ImageFile> {
+pub(super) fn find(
+    line: &ExtentLine,
+    descriptor: &ImageFile,
+    context: &Context<'_>,
+) -> Result<ImageFile> {
     let mut missing = None;
     for name in &line.names {
         let device = line.kind == ExtentKind::Device || is_device(name);

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod bare_extent;
+mod check;
 mod cowd_header;
 mod descriptor;
 mod descriptor_text;
@@ -28,10 +29,13 @@ mod shape;
 mod sparse_extent;
 mod sparse_writer;
 mod split_writer;
+pub(crate) mod stream_view;
 mod stream_writer;
+pub(crate) mod view;
 
 use crate::{
     Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
+    check::{Checkup, Findings},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -129,6 +133,10 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::WrongFormat, "format", detail));
         }
         open_descriptor_file(file, context)
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
 
     fn create<'a>(
