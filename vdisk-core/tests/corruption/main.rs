@@ -12,7 +12,9 @@
 )]
 
 mod table;
+mod vmdk_descriptor;
 mod vmdk_sparse;
+mod vmdk_stream;
 
 use std::{collections::BTreeSet, path::Path};
 use table::{Files, Image, Row};
@@ -26,7 +28,14 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vmdk_sparse::images()].into_iter().flatten().collect()
+    [
+        vmdk_sparse::images(),
+        vmdk_stream::images(),
+        vmdk_descriptor::images(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]
@@ -169,7 +178,7 @@ fn what_cannot_be_read_is_found() {
 #[test]
 fn the_table_is_as_large_as_it_claims() {
     let rows: usize = images().iter().map(|i| i.rows.len()).sum();
-    assert!(rows >= 2, "{rows} rows");
+    assert!(rows >= 120, "{rows} rows");
 }
 
 fn look(path: &Path, deep: bool) -> Result<Outcome> {
