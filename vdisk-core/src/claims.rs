@@ -159,6 +159,7 @@ mod tests {
             claims.claim(1995..2005, Owner::Unit(7)),
             Err(Owner::Unit(99))
         );
+        assert_eq!(claims.end(), 2000);
         assert_eq!(claims.claim(512..1000, Owner::Unit(100)), Ok(()));
         assert_eq!(claims.claim(2000..2010, Owner::Unit(5)), Ok(()));
         assert_eq!(claims.taken.len(), 4);

@@ -232,13 +232,21 @@ fn open_locked(path: &Path) -> Result<File> {
         .open(path)
         .map_err(|e| Error::io("open for writing", e))
         .in_file(path)?;
+    let in_use = || {
+        let detail = "is in use by another program; nothing was written";
+        Error::new(ErrorKind::Conflict, "lock", detail).path(path)
+    };
     match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use()),
+        Err(TryLockError::Error(e)) => return Err(Error::io("lock", e).path(path)),
+    }
+    // qemu locks parts of the images that it runs with record locks, which do not see the above.
+    use rustix::{fs::FlockOperation, io::Errno};
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(in_use()),
+        Err(e) => Err(Error::io("lock", e.into()).path(path)),
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let detail = "is in use by another program; nothing was written";
-            Err(Error::new(ErrorKind::Conflict, "lock", detail).path(path))
-        }
-        Err(TryLockError::Error(e)) => Err(Error::io("lock", e).path(path)),
     }
 }
 

@@ -163,25 +163,17 @@ fn refused(folder: &TempDir, paths: &[&Path], patches: &[Patch], kind: ErrorKind
 
 #[test]
 fn a_file_that_was_changed_meanwhile_is_left_alone() {
-    type Meanwhile = fn(&Path);
-    let changes: [(&str, Meanwhile); 3] = [
-        ("longer", |path| {
-            fs::write(path, bytes(101)).unwrap();
-        }),
-        ("shorter", |path| {
-            fs::write(path, bytes(99)).unwrap();
-        }),
-        ("another file of that name", |path| {
-            let new = path.with_extension("new");
-            fs::write(&new, bytes(100)).unwrap();
-            fs::rename(new, path).unwrap();
-        }),
-    ];
-    for (name, meanwhile) in changes {
+    let longer = |path: &Path| fs::write(path, bytes(101)).unwrap();
+    let shorter = |path: &Path| fs::write(path, bytes(99)).unwrap();
+    let another_file = |path: &Path| {
+        let new = path.with_extension("new");
+        fs::write(&new, bytes(100)).unwrap();
+        fs::rename(new, path).unwrap();
+    };
+    for meanwhile in [longer, shorter, another_file] {
         let (folder, path) = folder(100);
         let file = open(&path);
         meanwhile(&path);
-        println!("{name}");
         let patches = [Patch::write(&file, 0, vec![1])];
         refused(&folder, &[&path], &patches, ErrorKind::Conflict);
     }

@@ -12,6 +12,8 @@
 )]
 
 mod table;
+mod vhd;
+mod vhd_rows;
 mod vmdk_descriptor;
 mod vmdk_sparse;
 mod vmdk_stream;
@@ -29,6 +31,7 @@ use vdisk_core::{
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
     [
+        vhd::images(),
         vmdk_sparse::images(),
         vmdk_stream::images(),
         vmdk_descriptor::images(),

@@ -137,10 +137,10 @@ fn text_rows() -> Vec<Row> {
         )
         .warning(),
         row(
-            "type of a device",
-            |f| change(f, "\"monolithicFlat\"", "\"fullDevice\""),
-            "unreadable",
-            part,
+            "extent that is a device",
+            |f| change(f, "disk-flat.vmdk", "/dev/null"),
+            "extent-refused",
+            "extent 1",
         ),
         row(
             "extent line without a size",

@@ -73,17 +73,17 @@ fn stream() -> Files {
     let mut b = stream_header(0x3_0001);
     put64(&mut b, 56, u64::MAX);
     let mut footer = b[..512].to_vec();
-    let mut tables = vec![vec![0u8; 2048]; 2];
     let mut directory = vec![0u8; 512];
-    for table in 0..2 {
-        for grain in STORED.into_iter().filter(|g| g / 512 == table) {
+    for number in 0..2 {
+        let mut table = vec![0u8; 2048];
+        for grain in STORED.into_iter().filter(|g| g / 512 == number) {
             let sector = (b.len() / 512) as u32;
-            put32(&mut tables[table], grain % 512 * 4, sector);
+            put32(&mut table, grain % 512 * 4, sector);
             b.extend(packed(grain, true));
         }
         b.extend(marker(1, 4));
-        put32(&mut directory, table * 4, (b.len() / 512) as u32);
-        b.extend(&tables[table]);
+        put32(&mut directory, number * 4, (b.len() / 512) as u32);
+        b.extend(table);
     }
     assert_eq!(b.len(), DIRECTORY);
     b.extend(marker(2, 1));

@@ -3,7 +3,10 @@
 use super::Sheet;
 use crate::{
     Result,
-    vmdk::descriptor::{Descriptor, ExtentKind, NO_PARENT},
+    vmdk::{
+        descriptor::{Descriptor, NO_PARENT},
+        extent_line::ExtentKind,
+    },
 };
 
 /// Checks the descriptor in `bytes`, which lie at file offset `at`.
@@ -72,11 +75,11 @@ fn identity(sheet: &mut Sheet<'_>, descriptor: &Descriptor, at: u64) {
             }
         }
     }
-    if has_parent && descriptor.parent_hint.is_none() {
+    if has_parent && descriptor.parent_hints.is_empty() {
         let detail = "has a parent CID, but does not name the parent's file";
         sheet.warning("parent-unnamed", part, detail, at);
     }
-    if !has_parent && descriptor.parent_hint.is_some() {
+    if !has_parent && !descriptor.parent_hints.is_empty() {
         let detail = "names a parent's file, but has no parent CID: the parent is not used";
         sheet.warning("parent-unused", part, detail, at);
     }

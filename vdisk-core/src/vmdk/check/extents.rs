@@ -2,12 +2,16 @@
 
 use super::{Sheet, sparse_extent};
 use crate::{
-    Error, ErrorKind, Reference, Result,
+    Error, ErrorKind, Result,
     check::{Checkup, Finding, is_finding},
     claims::{Claims, Owner},
     storage::{FileId, ImageFile},
     units::Sectors,
-    vmdk::descriptor::{Access, Descriptor, ExtentKind, ExtentLine},
+    vmdk::{
+        descriptor::Descriptor,
+        extent_files,
+        extent_line::{Access, ExtentKind, ExtentLine},
+    },
 };
 use std::collections::HashMap;
 
@@ -20,25 +24,14 @@ pub(super) fn check(
     let mut taken: HashMap<FileId, Claims> = HashMap::new();
     for (line, number) in descriptor.extents.iter().zip(1u64..) {
         sheet.job.advance(0)?;
-        let ExtentLine {
-            name: Some(name), ..
-        } = line
-        else {
-            continue;
-        };
         if line.access == Access::None
             || !matches!(line.kind, ExtentKind::Flat | ExtentKind::Sparse)
         {
             continue; // the reader says what it thinks of them
         }
         let part = format!("extent {number}");
-        let found = checkup
-            .context
-            .resolver
-            .find(sheet.file, &Reference::Extent(name));
-        let file = match found.map(|files| files.into_iter().next()) {
-            Ok(Some(file)) => file,
-            Ok(None) => continue,
+        let file = match extent_files::find(line, sheet.file, &checkup.context) {
+            Ok(file) => file,
             Err(error) if is_finding(&error) || error.kind() == ErrorKind::Policy => {
                 missing(sheet, part, &error);
                 continue;

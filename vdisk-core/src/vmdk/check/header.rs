@@ -9,11 +9,12 @@ use crate::{
     patch::Patch,
     units::Sectors,
     vmdk::{
-        descriptor::{Descriptor, ExtentKind},
+        descriptor::Descriptor,
         disk_structs::{
             FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, FLAG_REDUNDANT, FLAG_ZERO_GRAINS,
             GTES_PER_GT, NEWLINES, SparseHeader,
         },
+        extent_line::ExtentKind,
     },
 };
 
