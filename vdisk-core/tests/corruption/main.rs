@@ -15,6 +15,7 @@ mod table;
 mod vhd;
 mod vhd_rows;
 mod vmdk_descriptor;
+mod vmdk_esx;
 mod vmdk_sparse;
 mod vmdk_stream;
 
@@ -35,6 +36,7 @@ fn images() -> Vec<Image> {
         vmdk_sparse::images(),
         vmdk_stream::images(),
         vmdk_descriptor::images(),
+        vmdk_esx::images(),
     ]
     .into_iter()
     .flatten()
