@@ -3,7 +3,7 @@
 
 use crate::{
     child_spec,
-    peers::{disk, run, there},
+    peers::{disk, run, sized, there},
     spec, write,
     write::BLOCKS,
     write_child,
@@ -12,7 +12,6 @@ use std::{fs, path::Path, process::Command};
 use vdisk_core::{
     Disk, FileResolver, Identity, Ids, Job, OpenOptions,
     check::Severity,
-    format::{Options, Spec},
     ops::check::{Extent, Outcome, check},
     patch,
 };
@@ -38,13 +37,7 @@ fn what_the_writer_makes_is_healthy() {
         let disk = disk(sectors);
         for subformat in ["dynamic", "fixed"] {
             for block in BLOCKS {
-                let spec = Spec {
-                    options: Options {
-                        block_size: Some(block),
-                        ..Options::default()
-                    },
-                    ..spec(subformat, disk.size())
-                };
+                let spec = sized(block, spec(subformat, disk.size()));
                 fs::write(&image, write(&disk, &spec)).unwrap();
                 let (_, outcome) = look(&image);
                 // Not even a note.
