@@ -152,6 +152,22 @@ fn what_is_repaired_qemu_reads_and_it_can_be_undone() {
     }
 }
 
+#[test]
+fn an_image_that_xenserver_has_open_is_told_from_a_cut_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("a.vhd");
+    let disk = disk(8192);
+    let mut bytes = write(&disk, &spec("dynamic", disk.size()));
+    let end = bytes.len() - 512;
+    for (byte, open) in [(0xc7, true), (0xc8, false)] {
+        bytes[end..].fill(byte);
+        fs::write(&image, &bytes).unwrap();
+        let (bad, _) = look(&image);
+        assert_eq!(bad.len(), 1, "{bad:?}");
+        assert_eq!(bad[0].contains("XenServer"), open, "{bad:?}");
+    }
+}
+
 /// qemu takes no notice of bitmaps, so a sector that a bitmap calls empty shows its data there.
 #[test]
 fn hidden_data_are_those_that_qemu_shows() {
