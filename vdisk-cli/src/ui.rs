@@ -242,6 +242,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         _ if error.to_string().contains("name the input format") => {
             Some("--input-format says what the file is; raw takes it as it is, whatever it holds")
         }
+        (ErrorKind::Policy, "device") => {
+            Some("--allow-devices lets the image stand for a device of this machine")
+        }
         (ErrorKind::Policy, _) => {
             Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
         }
@@ -251,6 +254,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Reference, "parent") => Some(
             "--parent FILE says where the parent is; it must still be the one that was recorded",
         ),
+        (ErrorKind::Corrupt, part) if part.starts_with("member ") => {
+            Some("get the package anew; --no-verify reads it in spite of its manifest")
+        }
         (ErrorKind::Reference, "extent") => Some("--allow-path DIR adds a folder to look in"),
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")

@@ -3,10 +3,10 @@
 use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
-    raw,
+    ova, qcow2, raw,
     storage::ImageFile,
     target::Target,
-    vhd, vmdk,
+    vdi, vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -15,7 +15,15 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[
+    &vmdk::Vmdk,
+    &vhd::Vhd,
+    &vhdx::Vhdx,
+    &qcow2::Qcow2,
+    &vdi::Vdi,
+    &ova::Ova,
+    &raw::Raw, // last: it takes what no other is
+];
 
 /// An image format.
 pub trait Format: Send + Sync {
@@ -25,6 +33,10 @@ pub trait Format: Send + Sync {
     fn extensions(&self) -> &'static [&'static str];
     /// The subformats that can be written; the first is the default.
     fn subformats(&self) -> &'static [Subformat];
+    /// True for packages: their files hold disks of other formats, perhaps several.
+    fn holds_disks(&self) -> bool {
+        false
+    }
     /// Says whether `file` carries this format's signature. Reads a few sectors.
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.
@@ -63,6 +75,10 @@ pub struct Context<'a> {
     pub resolver: &'a dyn Resolver,
     /// Treat an image without a parent as an overlay: its holes are absent, not zero.
     pub overlay: bool,
+    /// The disk to take out of a package: its name there, or its number from 1.
+    pub disk: Option<&'a str>,
+    /// Compare the digests that a package records. That reads all of the disk's file.
+    pub verify: bool,
 }
 
 /// What to create.
@@ -95,6 +111,9 @@ pub struct Options {
     pub adapter: Option<String>,
     /// Virtual hardware version that a VMDK descriptor names.
     pub hardware_version: Option<u32>,
+    /// Most bytes of one extent of a disk that is cut into several (VMDK twoGbMaxExtent types): a
+    /// multiple of 64 KiB, at most the 2047 MiB that products write.
+    pub extent_size: Option<u64>,
 }
 
 /// The parent that a new child records.
@@ -216,6 +235,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// Who this image is, for a child to check.
     pub identity: Option<Identity>,
+    /// Who it is to children that go by something else: the VirtualBox UUID of a VMDK.
+    pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
 }

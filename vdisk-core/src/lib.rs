@@ -14,7 +14,10 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
 pub mod patch;
+pub mod profile;
+pub mod qcow2;
 pub mod raw;
 mod resolve;
 pub mod storage;
@@ -22,8 +25,11 @@ pub mod target;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod vdi;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

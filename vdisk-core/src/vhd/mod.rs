@@ -23,6 +23,7 @@ mod fixed;
 mod footer;
 mod geometry;
 mod locator;
+pub(crate) mod view;
 mod writer;
 
 use crate::{
@@ -159,7 +160,8 @@ fn open_blocks(
         facts.parent = Some(ParentRef {
             hints: locator::hints(file, &header, &mut facts.warnings)?,
             identity: (!raw_parent).then_some(Identity::Uuid(header.parent_uuid)),
-            format: None,
+            alternative: None,
+            format: raw_parent.then_some("raw"),
         });
     }
     let hole = if child || overlay {
