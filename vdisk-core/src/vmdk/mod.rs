@@ -1,7 +1,8 @@
 //! VMDK: the disks of VMware, as written by many others.
 //!
 //! Read: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, the flat
-//! vmfs types and streamOptimized. Written: monolithicSparse and streamOptimized.
+//! vmfs types and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
+//! twoGbMaxExtentFlat, vmfs and streamOptimized.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
@@ -20,6 +21,7 @@ mod sesparse_extent;
 mod sesparse_headers;
 mod sparse_extent;
 mod sparse_writer;
+mod split_writer;
 pub(crate) mod stream_view;
 mod stream_writer;
 pub(crate) mod view;
@@ -58,6 +60,32 @@ const STREAM: Subformat = Subformat {
     child: false,
 };
 
+/// What is written, the default first.
+const WRITTEN: [Subformat; 6] = [
+    SPARSE,
+    STREAM,
+    Subformat {
+        name: "monolithicFlat",
+        streams: false,
+        child: false,
+    },
+    Subformat {
+        name: "twoGbMaxExtentSparse",
+        streams: false,
+        child: true,
+    },
+    Subformat {
+        name: "twoGbMaxExtentFlat",
+        streams: false,
+        child: false,
+    },
+    Subformat {
+        name: "vmfs",
+        streams: false,
+        child: false,
+    },
+];
+
 /// Most bytes of a disk that VMware's products take.
 const MOST: u64 = 62 << 40;
 
@@ -71,7 +99,7 @@ impl Format for Vmdk {
     }
 
     fn subformats(&self) -> &'static [Subformat] {
-        &[SPARSE, STREAM]
+        &WRITTEN
     }
 
     fn probe(&self, file: &ImageFile) -> Result<bool> {
@@ -105,10 +133,16 @@ impl Format for Vmdk {
             let detail = format!("{} bytes are not between 512 bytes and 62 TiB", spec.size);
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
-        if spec.subformat.name == STREAM.name {
+        if spec.subformat == &STREAM {
             return Ok(Box::new(StreamWriter::new(target, spec)?));
         }
-        Ok(Box::new(sparse_writer::SparseWriter::new(target, spec)?))
+        if spec.subformat == &SPARSE {
+            let (size, child) = (spec.size, spec.parent.is_some());
+            let text = descriptor_text::embedded(spec)?;
+            let writer = sparse_writer::SparseWriter::new(target, size, child, text);
+            return Ok(Box::new(writer));
+        }
+        Ok(Box::new(split_writer::SplitWriter::new(target, spec)?))
     }
 }
 

@@ -223,6 +223,10 @@ pub(crate) static ROWS: &[Row] = &[
     row("esxi-type", STREAM, |i| {
         i.edit("streamOptimized", "monolithicSparse")
     }),
+    row("esxi-vmfs-extents", ("vmdk", "vmfs"), |i| {
+        let text = String::from_utf8(i.file.get(0, i.file.len() as usize)).unwrap();
+        i.file = Memory::of(text.replace(" VMFS ", " FLAT ").as_bytes());
+    }),
     row("esxi-size", STREAM, |i| {
         again(i, "esxi", STREAM, 62 << 40);
         // One grain more. Its table is entry 1 of what follows the directory: a grain of zeros.
