@@ -68,6 +68,13 @@ impl Claims {
         Ok(())
     }
 
+    /// First byte after all that is taken.
+    pub(crate) fn end(&self) -> u64 {
+        self.taken
+            .last_key_value()
+            .map_or(0, |(_, claim)| claim.end)
+    }
+
     /// True if not all claims could be remembered: overlaps may have been missed.
     pub(crate) fn incomplete(&self) -> bool {
         self.full
@@ -150,6 +157,7 @@ mod tests {
             claims.claim(1995..2005, Owner::Unit(7)),
             Err(Owner::Unit(99))
         );
+        assert_eq!(claims.end(), 2000);
         assert_eq!(claims.claim(512..1000, Owner::Unit(100)), Ok(()));
         assert_eq!(claims.claim(2000..2010, Owner::Unit(5)), Ok(()));
         assert_eq!(claims.taken.len(), 4);

@@ -3,10 +3,10 @@
 use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
-    ova, raw,
+    ova, qcow2, raw,
     storage::ImageFile,
     target::Target,
-    vhd, vhdx, vmdk,
+    vdi, vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -19,6 +19,8 @@ pub static FORMATS: &[&dyn Format] = &[
     &vmdk::Vmdk,
     &vhd::Vhd,
     &vhdx::Vhdx,
+    &qcow2::Qcow2,
+    &vdi::Vdi,
     &ova::Ova,
     &raw::Raw, // last: it takes what no other is
 ];

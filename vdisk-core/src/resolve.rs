@@ -4,7 +4,7 @@
 //! open files beneath its own folder and nothing else, whatever links lead there.
 
 use crate::{
-    Error, ErrorKind, ParentRef, Result,
+    Error, ErrorKind, ParentRef, Result, format,
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
@@ -56,7 +56,8 @@ impl Resolver for Deny {
 /// A link counts by where it leads. Devices, FIFOs and network names are never opened.
 ///
 /// A parent recorded by an absolute or foreign path is also looked for by its bare name in the
-/// image's folder: image sets are moved, and the parent's identity is checked anyway.
+/// image's folder, if its identity is recorded: image sets are moved, and the identity is checked
+/// anyway.
 ///
 /// ```no_run
 /// use vdisk_core::{FileResolver, OpenOptions};
@@ -69,8 +70,8 @@ pub struct FileResolver {
     /// Folders that images may refer to besides their own.
     pub allowed: Vec<PathBuf>,
     /// Files that may be the parent of any image opened with this resolver; their identity decides.
-    /// A raw disk has none: a file with a raw ending is taken for a raw parent, if it is the only
-    /// one here and the recorded names lead nowhere.
+    /// Where none is recorded, as for raw disks and by qcow2, a file of the recorded format is taken
+    /// (raw: by its ending), if it is the only one here and the recorded names lead nowhere.
     pub parents: Vec<PathBuf>,
     /// How the files are read.
     pub access: Access,
@@ -99,10 +100,11 @@ impl Resolver for FileResolver {
                 Err(error) => return Err(error),
             }
         }
-        if let Reference::Parent(ParentRef { identity: None, .. }) = reference
+        if let Reference::Parent(parent) = reference
+            && parent.identity.is_none()
             && found.is_empty()
         {
-            found.extend(self.raw_parent(from)?);
+            found.extend(self.only_parent(from, parent)?);
         }
         if !found.is_empty() {
             return Ok(found);
@@ -128,17 +130,25 @@ impl Resolver for FileResolver {
 }
 
 impl FileResolver {
-    /// The one file among `parents` that can be a raw disk.
-    fn raw_parent(&self, from: &ImageFile) -> Result<Option<ImageFile>> {
-        let raws: Vec<&PathBuf> = self.parents.iter().filter(|p| raw_by_name(p)).collect();
-        match raws.as_slice() {
-            [] => Ok(None),
-            [one] => ImageFile::open(one, self.access).map(Some),
-            _ => {
-                let detail = "is a raw disk, and several of the files given could be it";
-                Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()))
+    /// The one file among `parents` that can be `wanted`, of which no identity is recorded.
+    fn only_parent(&self, from: &ImageFile, wanted: &ParentRef) -> Result<Option<ImageFile>> {
+        let mut fitting: Vec<ImageFile> = Vec::new();
+        for path in &self.parents {
+            let file = ImageFile::open(path, self.access)?;
+            let fits = match wanted.format {
+                Some("raw") => raw_by_name(path),
+                Some(name) => format::named(name)?.probe(&file)?,
+                None => true,
+            };
+            if fits {
+                keep(&mut fitting, file);
             }
         }
+        if fitting.len() > 1 {
+            let detail = "has no recorded identity, and several of the files given could be it";
+            return Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()));
+        }
+        Ok(fitting.pop())
     }
 
     /// The paths that `reference` may stand for, most literal first. Nothing is opened.
@@ -146,7 +156,12 @@ impl FileResolver {
         let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
             Reference::Extent(name) => (vec![name], false),
             Reference::Parent(parent) => {
-                (parent.hints.iter().map(OsString::as_os_str).collect(), true)
+                // Without an identity, nothing would tell a namesake from the parent.
+                let checked = parent.identity.is_some();
+                (
+                    parent.hints.iter().map(OsString::as_os_str).collect(),
+                    checked,
+                )
             }
         };
         let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));

@@ -20,7 +20,7 @@ pub(super) fn parent_among(
     let fits = |identity: Option<Identity>| wanted.is(identity);
     let found = match wanted.identity {
         Some(_) => before.iter().rposition(|input| fits(input.identity())),
-        None => raw_parent(before, layer, wanted, resolver),
+        None => named_parent(before, layer, wanted, resolver),
     };
     if let Some(index) = found {
         return Ok(index);
@@ -29,9 +29,11 @@ pub(super) fn parent_among(
         .hints
         .first()
         .map_or(String::new(), |h| format!(" ('{}')", h.display()));
-    let parent = wanted
-        .identity
-        .map_or("a raw disk".to_owned(), |i| i.to_string());
+    let parent = match (wanted.identity, wanted.format) {
+        (Some(identity), _) => identity.to_string(),
+        (None, Some(format)) => format!("a {format} disk"),
+        (None, None) => "a disk".to_owned(),
+    };
     let child_of = format!("is a child of {parent}{hint}");
     let later = identities
         .iter()
@@ -75,9 +77,10 @@ pub(super) fn parent_among(
     Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()))
 }
 
-/// The input that is the raw parent of `layer`. It has no identity: it must be the very file that
-/// the recorded names lead to or, where they lead nowhere, the only raw input of that name.
-fn raw_parent(
+/// The input that is the parent of `layer`, of which no identity is recorded: it must be the very
+/// file that the recorded names lead to or, where they lead nowhere, the only input of that name
+/// and format.
+fn named_parent(
     before: &[Input],
     layer: &Layer,
     wanted: &ParentRef,
@@ -99,7 +102,8 @@ fn raw_parent(
     let mut fitting = before.iter().enumerate().filter(|(_, input)| {
         top(input).is_some_and(|l| {
             let name = l.path().file_name().map(OsStr::as_bytes);
-            l.format().name() == "raw" && name.is_some_and(|n| names.contains(&n))
+            let fits = wanted.format.is_none_or(|f| f == l.format().name());
+            fits && name.is_some_and(|n| names.contains(&n))
         })
     });
     match (fitting.next(), fitting.next()) {

@@ -12,6 +12,8 @@
 )]
 
 mod table;
+mod vhd;
+mod vhd_rows;
 mod vmdk_sparse;
 
 use std::{collections::BTreeSet, path::Path};
@@ -26,7 +28,10 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vmdk_sparse::images()].into_iter().flatten().collect()
+    [vhd::images(), vmdk_sparse::images()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[test]
