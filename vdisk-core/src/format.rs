@@ -235,6 +235,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// Who this image is, for a child to check.
     pub identity: Option<Identity>,
+    /// Who it is to children that go by something else: the VirtualBox UUID of a VMDK.
+    pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
 }

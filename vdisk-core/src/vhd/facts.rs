@@ -60,7 +60,7 @@ pub(crate) fn of(found: &Found) -> Facts {
         details,
         warnings,
         identity: Some(Identity::Uuid(footer.uuid)),
-        parent: None,
+        ..Facts::default()
     }
 }
 

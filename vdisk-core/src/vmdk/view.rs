@@ -125,12 +125,12 @@ impl View {
         self.descriptor
             .parent_cid
             .is_some_and(|cid| cid != NO_PARENT)
-            || self.descriptor.has_uuid_parent()
+            || self.has_uuid_parent()
     }
 
     /// True if the parent is named as VirtualBox does, by its UUID.
     pub(crate) fn has_uuid_parent(&self) -> bool {
-        self.descriptor.has_uuid_parent()
+        matches!(self.descriptor.uuid("ddb.uuid.parent"), Ok(Some(_)))
     }
 
     /// The header of the file that was opened, if that is a sparse extent.
