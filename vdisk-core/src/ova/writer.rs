@@ -11,7 +11,7 @@ use crate::{
     ops::hash::hex,
     target::Target,
     units::{SECTOR, round_up},
-    vmdk::StreamWriter,
+    vmdk::{StreamWriter, Vmdk},
 };
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -42,6 +42,8 @@ impl<'a> OvaWriter<'a> {
         let disk_name = names.disk();
         let inner = Spec {
             name: &disk_name,
+            // The disk's descriptor says what it is itself, not what it lies in.
+            subformat: crate::format::subformat(&Vmdk, Some("streamOptimized"))?,
             ..spec.clone()
         };
         let member = Member {
