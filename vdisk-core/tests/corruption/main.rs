@@ -11,7 +11,9 @@
     reason = "a test may fail by a panic"
 )]
 
+mod qcow2;
 mod table;
+mod vdi;
 mod vmdk_sparse;
 
 use std::{collections::BTreeSet, path::Path};
@@ -26,7 +28,10 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vmdk_sparse::images()].into_iter().flatten().collect()
+    [vmdk_sparse::images(), qcow2::images(), vdi::images()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[test]
