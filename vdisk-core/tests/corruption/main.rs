@@ -11,7 +11,9 @@
     reason = "a test may fail by a panic"
 )]
 
+mod qcow2;
 mod table;
+mod vdi;
 mod vhd;
 mod vhd_rows;
 mod vmdk_descriptor;
@@ -33,6 +35,8 @@ use vdisk_core::{
 fn images() -> Vec<Image> {
     [
         vhd::images(),
+        qcow2::images(),
+        vdi::images(),
         vmdk_sparse::images(),
         vmdk_stream::images(),
         vmdk_descriptor::images(),
