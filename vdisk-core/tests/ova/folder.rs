@@ -53,10 +53,10 @@ fn compressed_and_cut_beside_the_descriptor() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let model = contents(3000, 3);
-    let attributes = "ovf:compression='gzip' ovf:chunkSize='50000'";
+    let attributes = "ovf:compression='gzip' ovf:chunkSize='10000'";
     let disks = [disk("a.bin.gz", RAW, model.len()).with(attributes)];
     fs::write(at("vm.ovf"), ovf(&disks)).unwrap();
-    for (chunk, number) in gzip(&model).chunks(50_000).zip(0..) {
+    for (chunk, number) in gzip(&model).chunks(10_000).zip(0..) {
         fs::write(at(&format!("a.bin.gz.{number:09}")), chunk).unwrap();
     }
     let layer = open(&at("vm.ovf")).unwrap();
