@@ -141,6 +141,11 @@ impl Error {
         &self.0.detail
     }
 
+    /// The offset of the offending bytes in the file, where one is known.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.at
+    }
+
     /// The file concerned, where one is known.
     pub fn file(&self) -> Option<&Path> {
         self.0.path.as_deref()

@@ -1,8 +1,12 @@
 //! What a format is, and the one list of them.
 
 use crate::{
-    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result, ova, raw,
-    storage::ImageFile, target::Target, vhd, vmdk,
+    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
+    check::{self, Checkup, Findings},
+    ova, raw,
+    storage::ImageFile,
+    target::Target,
+    vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -11,7 +15,13 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &ova::Ova, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[
+    &vmdk::Vmdk,
+    &vhd::Vhd,
+    &vhdx::Vhdx,
+    &ova::Ova,
+    &raw::Raw, // last: it takes what no other is
+];
 
 /// An image format.
 pub trait Format: Send + Sync {
@@ -29,6 +39,14 @@ pub trait Format: Send + Sync {
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer>;
+    /// Looks for what is wrong with the image, beyond what stops it from being opened.
+    ///
+    /// An error of a kind that [`is_finding`](check::is_finding) ends the check of this image and
+    /// counts as one more finding. The default opens the image and looks at every entry of its
+    /// tables; a format's own check should say more: overlaps, copies that differ, flags.
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::walk(&self.open(file, &checkup.context)?, checkup, findings)
+    }
     /// Starts a new image.
     fn create<'a>(
         &self,

@@ -2,6 +2,8 @@
 
 mod cache;
 pub mod chain;
+pub mod check;
+mod claims;
 pub mod disk;
 mod error;
 pub mod format;
@@ -13,6 +15,7 @@ mod mmap;
 pub mod open;
 pub mod ops;
 pub mod ova;
+pub mod patch;
 pub mod raw;
 mod resolve;
 pub mod storage;
@@ -21,7 +24,9 @@ pub mod target;
 pub mod testing;
 pub mod units;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

@@ -24,11 +24,30 @@ pub const BLOCK: u32 = 256 << 20;
 /// Bytes of a VHD parent locator. Windows reserves 64 KiB.
 pub const LOCATOR: u32 = 64 << 10;
 
+/// Bytes of a VHDX log that must be replayed, which is held in memory. Everybody writes 1 MiB.
+pub const LOG: u64 = 16 << 20;
+
+/// Bytes of a VHDX metadata item: the specification's own limit.
+pub const METADATA_ITEM: u32 = 1 << 20;
+
+/// Keys of a VHDX parent locator. Windows writes five.
+pub const LOCATOR_KEYS: u16 = 256;
+
+/// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
+pub const VHDX_SIZE: u64 = 64 << 40;
+
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 
 /// Threads of a job. More cannot help, and each costs memory for what it has in hand.
 pub const THREADS: usize = 256;
+
+/// Findings of one rule that a check keeps; the others are counted. Nobody reads more.
+pub const FINDINGS: u64 = 100;
+
+/// Pieces of a file that a check tells apart: about 64 MiB. A disk written in order needs a few,
+/// one in random order as many as it has grains; then it is forgotten which grain took which.
+pub const CLAIMS: usize = 1 << 20;
 
 /// Headers of an OVA archive. Real ones hold some ten members; chunks of 1 GiB of a 4 TiB disk need 4096.
 pub const ARCHIVE_MEMBERS: usize = 8192;

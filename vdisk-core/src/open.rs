@@ -6,7 +6,7 @@ use crate::{
     format::Context,
     limits, raw,
     storage::{Access, ImageFile},
-    vhd, vmdk,
+    vhd, vhdx, vmdk,
 };
 use std::{
     ffi::OsStr,
@@ -67,14 +67,23 @@ pub fn open(path: &Path, options: &OpenOptions<'_>) -> Result<Chain> {
 
 /// Opens the image at `path` alone. A differencing image answers absent where its parents decide.
 pub fn open_layer(path: &Path, options: &OpenOptions<'_>) -> Result<Layer> {
+    with_file(path, options, open_file)
+}
+
+/// Opens the file that `path` names, for `then`: the image, or the package that holds it.
+pub(crate) fn with_file<T>(
+    path: &Path,
+    options: &OpenOptions<'_>,
+    then: impl FnOnce(ImageFile, &OpenOptions<'_>) -> Result<T>,
+) -> Result<T> {
     let Some((file, disk)) = package_and_disk(path) else {
-        return open_file(ImageFile::open(path, options.access)?, options);
+        return then(ImageFile::open(path, options.access)?, options);
     };
     let options = OpenOptions {
         disk: Some(&disk),
         ..*options
     };
-    open_file(ImageFile::open(&file, options.access)?, &options)
+    then(ImageFile::open(&file, options.access)?, &options)
 }
 
 /// The two parts of `PACKAGE::NAME`. A file that has the whole as its name is meant literally.
@@ -103,29 +112,9 @@ fn package_and_disk(path: &Path) -> Option<(PathBuf, String)> {
 /// ```
 pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
     let path = file.tag.path.clone();
-    let format = match options.format {
-        Some(format) => format,
-        None => probe(&file)?,
-    };
-    // `disk.img` may be a raw disk whose guest wrote a descriptor that names its neighbour.
-    let alone = options.format.is_none() && raw_by_name(&path);
-    let context = Context {
-        resolver: if alone { &Deny } else { options.resolver },
-        overlay: options.overlay,
-        disk: options.disk,
-        verify: options.verify,
-    };
-    if let Some(disk) = options.disk
-        && !format.holds_disks()
-    {
-        let detail = format!(
-            "is one {} image, not a package that could hold '{disk}'",
-            format.name()
-        );
-        return Err(Error::new(ErrorKind::Usage, "disk", detail).path(path));
-    }
+    let (format, context) = proceed(&file, options)?;
     let layer = format.open(file, &context).in_file(&path)?;
-    if alone && layer.facts().parent.is_some() {
+    if must_stand_alone(&path, options) && layer.facts().parent.is_some() {
         let detail = format!(
             "is {} by its contents and names a parent, but its own name says raw; name the input format",
             format.name()
@@ -137,6 +126,41 @@ pub fn open_file(file: ImageFile, options: &OpenOptions<'_>) -> Result<Layer> {
         return Err(Error::new(ErrorKind::Limit, "virtual size", detail).path(path));
     }
     Ok(layer)
+}
+
+/// The format of `file`, and what it may pull in while it is opened.
+pub(crate) fn proceed<'a>(
+    file: &ImageFile,
+    options: &OpenOptions<'a>,
+) -> Result<(&'static dyn Format, Context<'a>)> {
+    let format = match options.format {
+        Some(format) => format,
+        None => probe(file)?,
+    };
+    let context = Context {
+        resolver: match must_stand_alone(file.path(), options) {
+            true => &Deny,
+            false => options.resolver,
+        },
+        overlay: options.overlay,
+        disk: options.disk,
+        verify: options.verify,
+    };
+    if let Some(disk) = options.disk
+        && !format.holds_disks()
+    {
+        let detail = format!(
+            "is one {} image, not a package that could hold '{disk}'",
+            format.name()
+        );
+        return Err(Error::new(ErrorKind::Usage, "disk", detail).path(file.path()));
+    }
+    Ok((format, context))
+}
+
+/// `disk.img` may be a raw disk whose guest wrote a descriptor that names its neighbour.
+fn must_stand_alone(path: &Path, options: &OpenOptions<'_>) -> bool {
+    options.format.is_none() && raw_by_name(path)
 }
 
 /// Adds the parents of `top`: a complete disk, or an error.
@@ -202,7 +226,7 @@ fn parent(
             },
         );
         let reason = match opened {
-            Ok(layer) if layer.facts().identity == wanted.identity => {
+            Ok(layer) if wanted.is(layer.facts().identity) => {
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -237,6 +261,7 @@ fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
     Ok(match parent.identity {
         Some(Identity::Cid(_)) => &vmdk::Vmdk,
         Some(Identity::Uuid(_)) => &vhd::Vhd,
+        Some(Identity::Linkage(_)) => &vhdx::Vhdx,
         None => &raw::Raw,
     })
 }
@@ -320,17 +345,18 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
-    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
-    let package = by_name == Some("ova");
-    let detail = match file.size {
-        0 => "is empty",
-        _ if vmdk => {
+    let detail = match by_name {
+        _ if file.size == 0 => "is empty",
+        Some("vmdk") => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
-        _ if package => {
+        Some("vhd") => "has no VHD footer: it is cut short, or something else",
+        Some("vhdx") => {
+            "does not start as a VHDX file: its first bytes are lost, or it is something else"
+        }
+        Some("ova") => {
             "has neither a tar header nor an OVF envelope: it is damaged, or something else"
         }
-        _ if vhd => "has no VHD footer: it is cut short, or something else",
         _ => {
             "is none of the image formats that can be read (if it is a raw disk, name the input format)"
         }
@@ -340,7 +366,6 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
 
 /// First bytes of formats that are told apart only to refuse them by name.
 const FOREIGN: &[(&[u8], &str)] = &[
-    (b"vhdxfile", "a VHDX image"),
     (b"QFI\xfb", "a qcow2 image"),
     (b"<<< ", "a VirtualBox VDI image"),
     (b"\x1f\x8b", "gzip-compressed"),

@@ -1,5 +1,6 @@
 //! The verbs, one file each with the same three parts: `Args`, `run`, and the text view of the report.
 
+mod check;
 mod clone;
 mod compose;
 mod convert;
@@ -17,6 +18,7 @@ use vdisk_core::Result;
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
     Info(info::Args),
+    Check(check::Args),
     Map(map::Args),
     Convert(convert::Args),
     Create(create::Args),
@@ -31,6 +33,7 @@ impl Verb {
     pub(crate) fn run(&self, ui: &mut Ui) -> Result<Exit> {
         match self {
             Self::Info(args) => info::run(args, ui),
+            Self::Check(args) => check::run(args, ui),
             Self::Map(args) => map::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),

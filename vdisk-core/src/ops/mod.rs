@@ -4,6 +4,7 @@
 //! a time, so that memory is bounded whatever the disk's size.
 
 pub mod changes;
+pub mod check;
 pub mod compose;
 pub mod convert;
 pub mod dedup;

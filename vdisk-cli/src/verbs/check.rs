@@ -1,0 +1,221 @@
+//! `vdisk check`: what is wrong with an image, and repairing what needs no guess.
+
+use crate::{
+    args::{InputArgs, shown},
+    exit::Exit,
+    ui::{Report, Ui},
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::PathBuf,
+};
+use vdisk_core::{
+    Result,
+    check::{Finding, Severity},
+    ops::check::{self, Outcome},
+    patch, printable,
+};
+
+/// Find what is wrong with an image, and repair what needs no guess
+///
+/// Looks at all headers, tables, checksums and flags, and at the parents' identities. Errors mean
+/// that contents are wrong or unreadable; warnings, that another program may refuse the image or
+/// harm it; notes need nothing. Errors and warnings make the exit code 1.
+///
+/// --repair changes the image in place, after saving every byte that it replaces in a file
+/// NAME.backup-N beside it; --undo BACKUP puts them back. Findings that would need a guess are left
+/// alone. No other program may have the image open meanwhile.
+///
+/// JSON: schema, path, format, layers, findings (severity, rule, file, part, detail, at, repair),
+/// counts (an object: rule, how often; at most 100 findings of a rule are listed), verdict,
+/// repaired (actions), backups (paths).
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The image
+    #[arg(required_unless_present = "undo")]
+    image: Option<PathBuf>,
+    /// Also read and unpack all data
+    #[arg(long)]
+    deep: bool,
+    /// Check the parents as thoroughly as the image
+    #[arg(long)]
+    chain: bool,
+    /// Repair what needs no guess, then check again
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: show what would be done, and do nothing
+    #[arg(long, requires = "repair")]
+    dry_run: bool,
+    /// Put back what a repair replaced, from the backup it made
+    #[arg(long, value_name = "BACKUP", conflicts_with_all = ["image", "repair", "deep", "chain"])]
+    undo: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
+    if let Some(backup) = &args.undo {
+        let path = patch::undo(backup)?;
+        ui.summary(&UndoReport {
+            schema: 1,
+            restored: shown(&path),
+            backup: shown(backup),
+        })?;
+        return Ok(Exit::Done);
+    }
+    let Some(image) = &args.image else {
+        return Ok(Exit::Failed); // clap asks for it
+    };
+    let resolver = args.input.resolver();
+    let options = args.input.options(&resolver);
+    let extent = check::Extent {
+        deep: args.deep,
+        chain: args.chain,
+    };
+    let look = |ui: &Ui| check::check(image, &options, extent, &ui.job());
+    let mut outcome = look(ui)?;
+    let mut repaired = Vec::new();
+    let mut backups = Vec::new();
+    let patches = outcome.findings.patches();
+    if args.repair && !patches.is_empty() {
+        ui.check_stop()?;
+        repaired = actions(&outcome);
+        if !args.dry_run {
+            backups = patch::apply(&patches)?;
+            outcome = look(ui)?;
+        }
+    }
+    let report = CheckReport {
+        schema: 1,
+        path: shown(image),
+        format: outcome.format,
+        layers: outcome.layers,
+        findings: outcome.findings.list().iter().map(Found::of).collect(),
+        counts: outcome.findings.counts().clone(),
+        verdict: verdict(&outcome),
+        repaired,
+        backups: backups.iter().map(|b| shown(b)).collect(),
+        dry_run: args.dry_run,
+    };
+    ui.print(&report)?;
+    Ok(match outcome.findings.worst() {
+        None | Some(Severity::Note) => Exit::Done,
+        _ => Exit::Differs,
+    })
+}
+
+/// What the repairs do, each once.
+fn actions(outcome: &Outcome) -> Vec<String> {
+    let mut actions: Vec<String> = Vec::new();
+    for finding in outcome.findings.list() {
+        if let Some(repair) = &finding.repair {
+            let action = format!("{}: {}", shown(&finding.file), repair.action);
+            if !actions.contains(&action) {
+                actions.push(action);
+            }
+        }
+    }
+    actions
+}
+
+fn verdict(outcome: &Outcome) -> String {
+    let count = |severity| {
+        let list = outcome.findings.list().iter();
+        list.filter(|f| f.severity == severity).count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let left = outcome
+        .findings
+        .list()
+        .iter()
+        .filter(|f| f.repair.is_some())
+        .count();
+    match (errors, warnings) {
+        (0, 0) => "nothing is wrong".to_owned(),
+        _ => format!("{errors} errors, {warnings} warnings, of which {left} can be repaired"),
+    }
+}
+
+#[derive(Serialize)]
+struct CheckReport {
+    schema: u32,
+    path: String,
+    format: &'static str,
+    layers: usize,
+    findings: Vec<Found>,
+    counts: BTreeMap<&'static str, u64>,
+    verdict: String,
+    repaired: Vec<String>,
+    backups: Vec<String>,
+    #[serde(skip)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Found {
+    severity: String,
+    rule: &'static str,
+    file: String,
+    part: String,
+    detail: String,
+    at: Option<u64>,
+    repair: Option<String>,
+    #[serde(skip)]
+    sentence: String,
+}
+
+impl Found {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            severity: finding.severity.to_string(),
+            rule: finding.rule,
+            file: shown(&finding.file),
+            part: finding.part.to_string(),
+            detail: finding.detail.clone(),
+            at: finding.at,
+            repair: finding.repair.as_ref().map(|r| r.action.clone()),
+            sentence: finding.to_string(),
+        }
+    }
+}
+
+impl Report for CheckReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for action in &self.repaired {
+            let done = if self.dry_run { "would" } else { "repaired" };
+            writeln!(out, "{done}: {}", printable(action))?;
+        }
+        for backup in &self.backups {
+            writeln!(out, "backup: {}", printable(backup))?;
+        }
+        for finding in &self.findings {
+            writeln!(out, "{}: {}", finding.severity, finding.sentence)?;
+            if let Some(repair) = &finding.repair {
+                writeln!(out, "  can be repaired: {}", printable(repair))?;
+            }
+        }
+        for (rule, count) in &self.counts {
+            let shown = self.findings.iter().filter(|f| f.rule == *rule).count();
+            if *count > shown as u64 {
+                writeln!(out, "and {} more [{rule}]", count - shown as u64)?;
+            }
+        }
+        writeln!(out, "{}: {}", printable(&self.path), self.verdict)
+    }
+}
+
+#[derive(Serialize)]
+struct UndoReport {
+    schema: u32,
+    restored: String,
+    backup: String,
+}
+
+impl Report for UndoReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (restored, backup) = (printable(&self.restored), printable(&self.backup));
+        writeln!(out, "{restored}: restored from {backup}")
+    }
+}
