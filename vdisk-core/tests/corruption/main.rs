@@ -11,6 +11,7 @@
     reason = "a test may fail by a panic"
 )]
 
+mod ova;
 mod table;
 mod vmdk_sparse;
 
@@ -26,7 +27,10 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vmdk_sparse::images()].into_iter().flatten().collect()
+    [vmdk_sparse::images(), ova::images()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[test]
