@@ -4,7 +4,7 @@
 //! the disk's file is: so its place is kept, and filled at the end. The manifest then follows the
 //! disk, which DSP0243 allows ("at the end of the archive").
 
-use super::descriptor_text::{Names, descriptor};
+use super::descriptor_text::{Machine, Names, descriptor};
 use crate::{
     Error, ErrorKind, ImageWriter, Packing, Result,
     format::{Spec, subformat},
@@ -24,6 +24,7 @@ const BLOCK: u64 = SECTOR;
 pub(super) struct OvaWriter<'a> {
     disk: StreamWriter<Member<'a>>,
     names: Names,
+    machine: Machine,
     capacity: u64,
     /// Bytes kept for the descriptor.
     text: u64,
@@ -38,7 +39,8 @@ impl<'a> OvaWriter<'a> {
             return Err(Error::new(ErrorKind::Usage, "OVF descriptor", detail));
         }
         let names = Names::of(spec.name);
-        let text = descriptor(&names, spec.size, u64::MAX).len() as u64;
+        let machine = Machine::of(&spec.options);
+        let text = descriptor(&names, &machine, spec.size, u64::MAX).len() as u64;
         let disk_name = names.disk();
         let inner = Spec {
             name: &disk_name,
@@ -55,6 +57,7 @@ impl<'a> OvaWriter<'a> {
         Ok(Self {
             disk: StreamWriter::new(member, &inner)?,
             names,
+            machine,
             capacity: spec.size,
             text,
             modified: spec.ids.created,
@@ -83,6 +86,7 @@ impl ImageWriter for OvaWriter<'_> {
         let Self {
             disk,
             names,
+            machine,
             capacity,
             text,
             modified,
@@ -93,7 +97,7 @@ impl ImageWriter for OvaWriter<'_> {
             len,
             digest,
         } = disk.complete()?;
-        let mut xml = descriptor(&names, capacity, len).into_bytes();
+        let mut xml = descriptor(&names, &machine, capacity, len).into_bytes();
         // White space may follow the root element.
         xml.resize(crate::units::buffer_len(text)?, b'\n');
         let manifest = format!(

@@ -122,6 +122,40 @@ fn a_changed_byte_is_noticed() {
 }
 
 #[test]
+fn the_machine_has_the_adapter_of_the_disk() {
+    let model = contents(9, 5);
+    for (adapter, controller) in [
+        (
+            None,
+            "lsilogic</rasd:ResourceSubType>\n        <rasd:ResourceType>6<",
+        ),
+        (Some("ide"), "InstanceID>\n        <rasd:ResourceType>5<"),
+        (
+            Some("pvscsi"),
+            "VirtualSCSI</rasd:ResourceSubType>\n        <rasd:ResourceType>6<",
+        ),
+    ] {
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut spec = spec("new.ova", model.size());
+        spec.options.adapter = adapter.map(str::to_owned);
+        spec.options.hardware_version = adapter.map(|_| 13);
+        let writer = format::named("ova")
+            .unwrap()
+            .create(&mut bytes, &spec)
+            .unwrap();
+        convert::copy(&model, writer, &Job::default()).unwrap();
+        let text = String::from_utf8(members(&bytes)[0].2.clone()).unwrap();
+        assert!(text.contains(controller), "{text}");
+        let version = if adapter.is_some() {
+            ">vmx-13<"
+        } else {
+            ">vmx-07<"
+        };
+        assert!(text.contains(version), "{text}");
+    }
+}
+
+#[test]
 fn the_same_bytes_for_the_same_disk_and_name() {
     let model = contents(3000, 5);
     assert!(write("new.ova", &model) == write("new.ova", &model));
