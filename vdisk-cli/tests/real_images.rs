@@ -35,7 +35,7 @@ fn every_image_is_read_or_refused_as_expected() {
         let image = unpack(&folder, &row["file"], unpacked.path());
         let expect_read = row["expected"] == "read";
         let outcome = catch_unwind(|| match (row["format"].as_str(), expect_read) {
-            ("VMDK" | "VHD" | "VHDX", true) => {
+            ("VMDK" | "VHD" | "VHDX" | "OVA", true) => {
                 check_read(&image, &row["virtual_size"], &row["raw_sha256"]);
                 true
             }

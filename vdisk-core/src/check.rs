@@ -162,6 +162,18 @@ impl Findings {
         }
     }
 
+    /// Adds what was found in a part of the image that cannot be repaired where it lies.
+    pub(crate) fn add_part(&mut self, part: Self) {
+        for (rule, count) in part.counts {
+            *self.counts.entry(rule).or_default() += count;
+        }
+        self.list
+            .extend(part.list.into_iter().map(|finding| Finding {
+                repair: None,
+                ..finding
+            }));
+    }
+
     /// What was kept, in the order in which it was found.
     pub fn list(&self) -> &[Finding] {
         &self.list

@@ -11,6 +11,7 @@
     reason = "a test may fail by a panic"
 )]
 
+mod ova;
 mod qcow2;
 mod table;
 mod vdi;
@@ -35,6 +36,7 @@ use vdisk_core::{
 fn images() -> Vec<Image> {
     [
         vhd::images(),
+        ova::images(),
         qcow2::images(),
         vdi::images(),
         vmdk_sparse::images(),
