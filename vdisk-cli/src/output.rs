@@ -34,7 +34,7 @@ pub(crate) struct WriteArgs {
     /// Variant of the format, such as streamOptimized, fixed or dynamic
     #[arg(long, value_name = "NAME")]
     subformat: Option<String>,
-    /// Replace existing files
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     /// Do not wait until the new file is safely on the medium

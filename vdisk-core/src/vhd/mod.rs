@@ -15,6 +15,7 @@
 
 mod bat;
 mod disk_structs;
+mod edit;
 mod facts;
 mod fixed;
 mod footer;
@@ -24,6 +25,7 @@ mod writer;
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, Layout, ParentRef, Place,
     Result, Subformat,
+    edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     storage::ImageFile,
     target::Target,
@@ -79,6 +81,9 @@ impl Format for Vhd {
             Box::new(open_blocks(&file, &found, context.overlay, &mut facts)?)
         };
         Ok(Layer::new(&Vhd, Image::new(vec![file], layout), facts))
+    }
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
     }
     fn create<'a>(
         &self,

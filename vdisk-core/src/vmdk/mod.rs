@@ -10,6 +10,7 @@
 mod descriptor;
 mod descriptor_text;
 mod disk_structs;
+mod edit;
 mod extents;
 mod grain_directory;
 mod inflate;
@@ -21,6 +22,7 @@ mod stream_writer;
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, InFile, Layer, ParentRef, Place,
     Reference, Result, Subformat,
+    edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -120,6 +122,10 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::WrongFormat, "format", detail));
         }
         open_descriptor_file(file, context)
+    }
+
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
     }
 
     fn create<'a>(
