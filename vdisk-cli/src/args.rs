@@ -29,6 +29,9 @@ pub(crate) struct InputArgs {
     /// meanwhile kills this one
     #[arg(long)]
     mmap: bool,
+    /// Do not check the digests in an OVA's manifest: saves reading its disk once more
+    #[arg(long)]
+    no_verify: bool,
 }
 
 /// Reads the name of a format: any, or one that can be written.
@@ -55,14 +58,28 @@ impl InputArgs {
         OpenOptions {
             format: self.input_format,
             access: self.access(),
+            verify: !self.no_verify,
             ..OpenOptions::new(resolver)
         }
     }
 
     /// Opens `path` with all its parents, and passes on what a user of them should know.
     pub(crate) fn open(&self, path: &Path, ui: &Ui) -> Result<Chain> {
+        self.open_with(path, !self.no_verify, ui)
+    }
+
+    /// The same for verbs that read no contents: digests of contents are not checked.
+    pub(crate) fn open_metadata(&self, path: &Path, ui: &Ui) -> Result<Chain> {
+        self.open_with(path, false, ui)
+    }
+
+    fn open_with(&self, path: &Path, verify: bool, ui: &Ui) -> Result<Chain> {
         let resolver = self.resolver();
-        let chain = vdisk_core::open(path, &self.options(&resolver))?;
+        let options = OpenOptions {
+            verify,
+            ..self.options(&resolver)
+        };
+        let chain = vdisk_core::open(path, &options)?;
         warn_about(std::slice::from_ref(&chain), ui);
         Ok(chain)
     }

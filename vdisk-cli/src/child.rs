@@ -24,6 +24,12 @@ pub(crate) fn check(parent: &Chain, shape: Shape) -> Result<()> {
     let usage =
         |detail: String| Err(Error::new(ErrorKind::Usage, "parent", detail).path(top.path()));
     let own = top.format().name();
+    if top.format().holds_disks() {
+        return usage(
+            "is a disk inside a package, and no child can name it; convert it to a file of its own first"
+                .to_owned(),
+        );
+    }
     match (shape.format.name(), top.facts().identity) {
         ("vmdk", Some(Identity::Cid(_))) => Ok(()),
         ("vhd", Some(Identity::Uuid(uuid))) if uuid == [0; 16] => usage(
@@ -31,8 +37,13 @@ pub(crate) fn check(parent: &Chain, shape: Shape) -> Result<()> {
         ),
         ("vhd", Some(Identity::Uuid(_))) => Ok(()),
         ("vhd", None) if own == "raw" => Ok(()),
+        ("vhdx", Some(Identity::Linkage(guid))) if guid == [0; 16] => usage(
+            "has a data write GUID of zeros, by which no child can name it; convert it to a new VHDX first".to_owned(),
+        ),
+        ("vhdx", Some(Identity::Linkage(_))) => Ok(()),
         ("vmdk", _) => usage(format!("is {own}; a VMDK child needs a VMDK parent")),
         ("vhd", _) => usage(format!("is {own}; a VHD child needs a VHD or raw parent")),
+        ("vhdx", _) => usage(format!("is {own}; a VHDX child needs a VHDX parent")),
         (other, _) => usage(format!("a {other} image cannot have a parent")),
     }
 }
@@ -49,13 +60,12 @@ pub(crate) fn write(
 ) -> Result<(Written, u64)> {
     let job = ui.job();
     let contents = disk.unwrap_or(parent);
-    let size = contents.size();
     let ids = args.ids(destination.shape, place.identity, || {
         hash::digest(contents, &job)
     })?;
     // Reproducible output does not depend on when the parent was copied here.
     place.modified = place.modified.min(ids.created);
-    let writer = destination.writer(size, ids, Some(place))?;
+    let writer = destination.writer(contents.size(), contents.sector_size(), ids, Some(place))?;
     let recorded = match disk {
         Some(disk) => changes::write(parent, disk, writer, &job)?,
         None => {
@@ -63,7 +73,7 @@ pub(crate) fn write(
             0
         }
     };
-    Ok((destination.publish(size, ui)?, recorded))
+    Ok((destination.publish(contents.size(), ui)?, recorded))
 }
 
 /// How the child at `child` names `parent`: from its own folder, so that both can be moved together.

@@ -16,8 +16,10 @@ use exit::Exit;
 use std::process::ExitCode;
 use ui::{GlobalArgs, Ui};
 
-/// Virtual disk images: compose, convert, clone, compare and inspect VMDK, VHD and raw disks
+/// Virtual disk images: compose, convert, clone, compare and inspect VMDK, VHD, raw and OVA disks
 ///
+/// A disk inside a package is named PACKAGE::NAME or PACKAGE::NUMBER, such as vm.ova::disk2.vmdk or
+/// vm.ova::2; the package alone, .ova or .ovf, will do if it holds one disk.
 /// Sizes are bytes, or a number with K, M, G or T (powers of 1024: 1.5G is 1610612736).
 /// Data goes to standard output, progress and warnings to standard error.
 #[derive(Parser)]

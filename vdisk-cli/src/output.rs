@@ -34,7 +34,7 @@ pub(crate) struct WriteArgs {
     /// Variant of the format, such as streamOptimized, fixed or dynamic
     #[arg(long, value_name = "NAME")]
     subformat: Option<String>,
-    /// Replace an existing file
+    /// Replace existing files
     #[arg(long)]
     force: bool,
     /// Do not wait until the new file is safely on the medium
@@ -192,7 +192,8 @@ impl WriteArgs {
     ) -> Result<Written> {
         let job = ui.job();
         let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
-        convert::copy(disk, destination.writer(disk.size(), ids, None)?, &job)?;
+        let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
+        convert::copy(disk, writer, &job)?;
         destination.publish(disk.size(), ui)
     }
 }
@@ -222,10 +223,11 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// The writer of an image of `size` bytes.
+    /// The writer of an image of `size` bytes, in sectors of `sector_size` where the format can say so.
     pub(crate) fn writer(
         &mut self,
         size: u64,
+        sector_size: u32,
         ids: Ids,
         parent: Option<ParentSpec>,
     ) -> Result<Box<dyn ImageWriter + '_>> {
@@ -241,7 +243,10 @@ impl Destination {
             ids,
             level: self.level,
             parent,
-            options: Options::default(),
+            options: Options {
+                sector_size: Some(sector_size),
+                ..Options::default()
+            },
         };
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,
@@ -271,6 +276,7 @@ impl Destination {
         let resolver = FileResolver::default(); // the extents lie beside the image
         let options = OpenOptions {
             format: Some(self.shape.format),
+            verify: false,
             ..OpenOptions::new(&resolver)
         };
         // The image is there, whatever this finds.

@@ -251,6 +251,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Reference, "parent") => Some(
             "--parent FILE says where the parent is; it must still be the one that was recorded",
         ),
+        (ErrorKind::Corrupt, part) if part.starts_with("member ") => {
+            Some("get the package anew; --no-verify reads it in spite of its manifest")
+        }
         (ErrorKind::Reference, "extent") => Some("--allow-path DIR adds a folder to look in"),
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")

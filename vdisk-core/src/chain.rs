@@ -25,6 +25,23 @@ impl Layer {
         }
     }
 
+    /// The same image as part of a package: `format` is that of the package, and `files` are those
+    /// that the package adds. `change` completes the facts.
+    pub(crate) fn packaged(
+        self,
+        format: &'static dyn Format,
+        files: Vec<ImageFile>,
+        change: impl FnOnce(&mut Facts),
+    ) -> Self {
+        let mut facts = self.facts;
+        change(&mut facts);
+        Self {
+            format,
+            image: self.image.with_files(files),
+            facts,
+        }
+    }
+
     /// The format.
     pub fn format(&self) -> &'static dyn Format {
         self.format

@@ -4,10 +4,10 @@ use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
     edit::{Edit, Plan},
-    raw,
+    ova, raw,
     storage::ImageFile,
     target::Target,
-    vhd, vmdk,
+    vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -16,7 +16,13 @@ use std::{
 
 /// Every format there is. Adding one is a module and a line here: help, probing, conformance and
 /// fuzzing walk this list.
-pub static FORMATS: &[&dyn Format] = &[&vmdk::Vmdk, &vhd::Vhd, &raw::Raw];
+pub static FORMATS: &[&dyn Format] = &[
+    &vmdk::Vmdk,
+    &vhd::Vhd,
+    &vhdx::Vhdx,
+    &ova::Ova,
+    &raw::Raw, // last: it takes what no other is
+];
 
 /// An image format.
 pub trait Format: Send + Sync {
@@ -26,6 +32,10 @@ pub trait Format: Send + Sync {
     fn extensions(&self) -> &'static [&'static str];
     /// The subformats that can be written; the first is the default.
     fn subformats(&self) -> &'static [Subformat];
+    /// True for packages: their files hold disks of other formats, perhaps several.
+    fn holds_disks(&self) -> bool {
+        false
+    }
     /// Says whether `file` carries this format's signature. Reads a few sectors.
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.
@@ -70,6 +80,10 @@ pub struct Context<'a> {
     pub resolver: &'a dyn Resolver,
     /// Treat an image without a parent as an overlay: its holes are absent, not zero.
     pub overlay: bool,
+    /// The disk to take out of a package: its name there, or its number from 1.
+    pub disk: Option<&'a str>,
+    /// Compare the digests that a package records. That reads all of the disk's file.
+    pub verify: bool,
 }
 
 /// What to create.

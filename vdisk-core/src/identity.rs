@@ -9,6 +9,8 @@ pub enum Identity {
     Cid(u32),
     /// VHD unique ID, in the byte order of the file.
     Uuid([u8; 16]),
+    /// VHDX data write GUID, in the byte order of the file: changes whenever the contents do.
+    Linkage([u8; 16]),
 }
 
 impl fmt::Display for Identity {
@@ -16,6 +18,9 @@ impl fmt::Display for Identity {
         match self {
             Self::Cid(cid) => write!(f, "CID {cid:08x}"),
             Self::Uuid(bytes) => write!(f, "UUID {}", uuid::Uuid::from_bytes(*bytes)),
+            Self::Linkage(bytes) => {
+                write!(f, "data write GUID {}", uuid::Uuid::from_bytes_le(*bytes))
+            }
         }
     }
 }
@@ -27,9 +32,18 @@ pub struct ParentRef {
     pub hints: Vec<OsString>,
     /// Who the parent must be; `None` for a parent that has no identity, such as a raw disk.
     pub identity: Option<Identity>,
+    /// Who else the parent may be: VHDX children name two while their parent is being changed.
+    pub alternative: Option<Identity>,
     /// Name of the parent's format, where the image records it or it does not follow from the
     /// identity.
     pub format: Option<&'static str>,
+}
+
+impl ParentRef {
+    /// True if an image of this identity is the parent.
+    pub fn is(&self, identity: Option<Identity>) -> bool {
+        identity == self.identity || (self.alternative.is_some() && identity == self.alternative)
+    }
 }
 
 /// The identities and the time that a new image is stamped with.

@@ -80,6 +80,12 @@ impl Image {
         Self { files, layout }
     }
 
+    /// The same image with files that it does not read from, but which belong to it.
+    pub(crate) fn with_files(mut self, more: Vec<ImageFile>) -> Self {
+        self.files.extend(more);
+        self
+    }
+
     /// The files that the image consists of; the first is the one that was opened.
     pub fn files(&self) -> &[ImageFile] {
         &self.files
@@ -99,7 +105,12 @@ impl Image {
     }
 
     fn stored(&self, file: usize, at: FileOffset, packed: Option<u64>) -> Result<Option<Stored>> {
-        let file = self.file(file)?.tag.clone();
+        let file = self.file(file)?;
+        let (file, at) = match &file.part_of {
+            // Two views of one file have the same places.
+            Some(whole) => (whole.file.clone(), at.plus(whole.at)?),
+            None => (file.tag.clone(), at),
+        };
         Ok(Some(Stored { file, at, packed }))
     }
 }

@@ -15,6 +15,7 @@ pub mod limits;
 mod mmap;
 pub mod open;
 pub mod ops;
+pub mod ova;
 pub mod patch;
 pub mod raw;
 mod resolve;
@@ -24,7 +25,9 @@ pub mod target;
 pub mod testing;
 pub mod units;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
+mod windows_path;
 mod zeros;
 
 pub use chain::{Chain, Layer};

@@ -24,6 +24,18 @@ pub const BLOCK: u32 = 256 << 20;
 /// Bytes of a VHD parent locator. Windows reserves 64 KiB.
 pub const LOCATOR: u32 = 64 << 10;
 
+/// Bytes of a VHDX log that must be replayed, which is held in memory. Everybody writes 1 MiB.
+pub const LOG: u64 = 16 << 20;
+
+/// Bytes of a VHDX metadata item: the specification's own limit.
+pub const METADATA_ITEM: u32 = 1 << 20;
+
+/// Keys of a VHDX parent locator. Windows writes five.
+pub const LOCATOR_KEYS: u16 = 256;
+
+/// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
+pub const VHDX_SIZE: u64 = 64 << 40;
+
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 
@@ -36,3 +48,21 @@ pub const FINDINGS: u64 = 100;
 /// Pieces of a file that a check tells apart: about 64 MiB. A disk written in order needs a few,
 /// one in random order as many as it has grains; then it is forgotten which grain took which.
 pub const CLAIMS: usize = 1 << 20;
+
+/// Headers of an OVA archive. Real ones hold some ten members; chunks of 1 GiB of a 4 TiB disk need 4096.
+pub const ARCHIVE_MEMBERS: usize = 8192;
+
+/// Bytes of an extension header in an archive: a name of 4096 bytes, and some attributes.
+pub const ARCHIVE_EXTENSION: u64 = 64 << 10;
+
+/// Bytes of an OVF descriptor. Real ones are below 100 KiB; those of vApps with licences reach some more.
+pub const OVF: u64 = 4 << 20;
+
+/// Elements of an OVF descriptor inside each other. Real ones reach 8.
+pub const OVF_DEPTH: usize = 64;
+
+/// Files, or disks, of an OVF descriptor. A virtual machine has 256 disks at most.
+pub const OVF_ENTRIES: usize = 4096;
+
+/// Bytes of an OVA manifest: as many lines as there may be members, with some names.
+pub const MANIFEST: u64 = 2 << 20;

@@ -6,9 +6,14 @@ use crate::{
     format::Context,
     limits, raw,
     storage::{Access, ImageFile},
-    vhd, vmdk,
+    vhd, vhdx, vmdk,
 };
-use std::{path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How images are opened.
 #[derive(Clone, Copy)]
@@ -21,6 +26,12 @@ pub struct OpenOptions<'a> {
     pub access: Access,
     /// Treat an image without a parent as an overlay: its holes are absent, not zero.
     pub overlay: bool,
+    /// The disk to take out of a package: its name there, or its number from 1. A path
+    /// `PACKAGE::NAME` says the same.
+    pub disk: Option<&'a str>,
+    /// Compare the digests that a package (OVA, OVF) records of the disk before it is opened. That
+    /// reads all of its file once more, so those who only look at metadata turn it off.
+    pub verify: bool,
 }
 
 impl<'a> OpenOptions<'a> {
@@ -31,6 +42,8 @@ impl<'a> OpenOptions<'a> {
             resolver,
             access: Access::Positioned,
             overlay: false,
+            disk: None,
+            verify: true,
         }
     }
 }
@@ -54,7 +67,38 @@ pub fn open(path: &Path, options: &OpenOptions<'_>) -> Result<Chain> {
 
 /// Opens the image at `path` alone. A differencing image answers absent where its parents decide.
 pub fn open_layer(path: &Path, options: &OpenOptions<'_>) -> Result<Layer> {
-    open_file(ImageFile::open(path, options.access)?, options)
+    with_file(path, options, open_file)
+}
+
+/// Opens the file that `path` names, for `then`: the image, or the package that holds it.
+pub(crate) fn with_file<T>(
+    path: &Path,
+    options: &OpenOptions<'_>,
+    then: impl FnOnce(ImageFile, &OpenOptions<'_>) -> Result<T>,
+) -> Result<T> {
+    let Some((file, disk)) = package_and_disk(path) else {
+        return then(ImageFile::open(path, options.access)?, options);
+    };
+    let options = OpenOptions {
+        disk: Some(&disk),
+        ..*options
+    };
+    then(ImageFile::open(&file, options.access)?, &options)
+}
+
+/// The two parts of `PACKAGE::NAME`. A file that has the whole as its name is meant literally.
+fn package_and_disk(path: &Path) -> Option<(PathBuf, String)> {
+    if path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let bytes = path.as_os_str().as_bytes();
+    let (file, disk) = (0..bytes.len()).find_map(|at| {
+        let (file, rest) = bytes.split_at(at);
+        let disk = rest.strip_prefix(b"::").filter(|d| !d.is_empty())?;
+        let file = Path::new(OsStr::from_bytes(file));
+        file.is_file().then_some((file, disk))
+    })?;
+    Some((file.to_owned(), String::from_utf8_lossy(disk).into_owned()))
 }
 
 /// Opens an image from any storage, alone.
@@ -99,7 +143,18 @@ pub(crate) fn proceed<'a>(
             false => options.resolver,
         },
         overlay: options.overlay,
+        disk: options.disk,
+        verify: options.verify,
     };
+    if let Some(disk) = options.disk
+        && !format.holds_disks()
+    {
+        let detail = format!(
+            "is one {} image, not a package that could hold '{disk}'",
+            format.name()
+        );
+        return Err(Error::new(ErrorKind::Usage, "disk", detail).path(file.path()));
+    }
     Ok((format, context))
 }
 
@@ -166,11 +221,12 @@ fn parent(
             &OpenOptions {
                 format: Some(format_of(wanted)?),
                 overlay: false,
+                disk: None,
                 ..*options
             },
         );
         let reason = match opened {
-            Ok(layer) if layer.facts().identity == wanted.identity => {
+            Ok(layer) if wanted.is(layer.facts().identity) => {
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -205,6 +261,7 @@ fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
     Ok(match parent.identity {
         Some(Identity::Cid(_)) => &vmdk::Vmdk,
         Some(Identity::Uuid(_)) => &vhd::Vhd,
+        Some(Identity::Linkage(_)) => &vhdx::Vhdx,
         None => &raw::Raw,
     })
 }
@@ -279,17 +336,27 @@ fn foreign(file: &ImageFile) -> Result<Option<&'static str>> {
 /// Says why no format fits.
 fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
     if let Some(name) = foreign {
+        let ending = file.path().extension();
+        let name = match ending.is_some_and(|e| e.eq_ignore_ascii_case("box")) {
+            true => "a Vagrant box, a compressed archive with an image inside",
+            false => name,
+        };
         let detail = format!("is {name}, which is not supported");
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
-    let (vmdk, vhd) = (by_name == Some("vmdk"), by_name == Some("vhd"));
-    let detail = match file.size {
-        0 => "is empty",
-        _ if vmdk => {
+    let detail = match by_name {
+        _ if file.size == 0 => "is empty",
+        Some("vmdk") => {
             "has no VMDK signature or descriptor (if it is the data of a flat disk, open its descriptor)"
         }
-        _ if vhd => "has no VHD footer: it is cut short, or something else",
+        Some("vhd") => "has no VHD footer: it is cut short, or something else",
+        Some("vhdx") => {
+            "does not start as a VHDX file: its first bytes are lost, or it is something else"
+        }
+        Some("ova") => {
+            "has neither a tar header nor an OVF envelope: it is damaged, or something else"
+        }
         _ => {
             "is none of the image formats that can be read (if it is a raw disk, name the input format)"
         }
@@ -299,7 +366,6 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
 
 /// First bytes of formats that are told apart only to refuse them by name.
 const FOREIGN: &[(&[u8], &str)] = &[
-    (b"vhdxfile", "a VHDX image"),
     (b"QFI\xfb", "a qcow2 image"),
     (b"<<< ", "a VirtualBox VDI image"),
     (b"\x1f\x8b", "gzip-compressed"),

@@ -3,6 +3,13 @@
 //! Everything above this file reads through [`Storage`], so that an image can lie in a file, in
 //! memory or behind a network without the formats knowing.
 
+mod gunzip;
+mod joined;
+mod window;
+
+pub(crate) use gunzip::Gunzip;
+pub(crate) use joined::Joined;
+
 use crate::{Error, InFile, Result};
 use std::{
     fs::{File, Metadata},
@@ -140,6 +147,17 @@ pub struct ImageFile {
     pub tag: Arc<FileTag>,
     /// Its length when it was opened, in bytes.
     pub size: u64,
+    /// For a part of another file: where that part lies. `None` for a file of its own.
+    pub part_of: Option<PartOf>,
+}
+
+/// Where an [`ImageFile`] lies that is a part of another file.
+#[derive(Clone, Debug)]
+pub struct PartOf {
+    /// The file that holds it.
+    pub file: Arc<FileTag>,
+    /// Its first byte there.
+    pub at: u64,
 }
 
 /// How files are read.
@@ -213,6 +231,7 @@ impl ImageFile {
             storage,
             tag: Arc::new(tag),
             size,
+            part_of: None,
         })
     }
 
@@ -237,6 +256,7 @@ impl ImageFile {
                 allocated: size,
             }),
             size,
+            part_of: None,
         })
     }
 

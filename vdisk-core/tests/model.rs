@@ -57,7 +57,7 @@ fn written() -> impl Iterator<Item = (&'static dyn Format, &'static Subformat)> 
 
 /// Formats whose only way to be a child is a subformat of its own.
 fn only_child(subformat: &Subformat) -> bool {
-    subformat.name == "differencing"
+    ["differencing", "vmfsSparse"].contains(&subformat.name)
 }
 
 /// The layer as a file, alone and under its parents, must conform and hold `model`.

@@ -266,7 +266,7 @@ fn raw_is_never_guessed() {
 fn what_is_no_image_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes, word) in [
-        ("a.vhdx", b"vhdxfile".as_slice(), "VHDX"),
+        ("a.vhdx", b"hello".as_slice(), "VHDX"),
         ("b.qcow2", b"QFI\xfb", "qcow"),
         ("c.vmdk", b"COWD", "vmfsSparse"),
         ("d.vmdk", b"", "empty"),

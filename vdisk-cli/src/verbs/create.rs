@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         size.copy_from_slice(&args.size.to_le_bytes());
         Ok(contents)
     })?;
-    destination.writer(args.size, ids, None)?.finish()?;
+    destination.writer(args.size, 512, ids, None)?.finish()?;
     ui.summary(&CreateReport {
         schema: 1,
         written: destination.publish(args.size, ui)?,

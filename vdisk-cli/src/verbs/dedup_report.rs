@@ -152,7 +152,11 @@ fn images(
     let mut opened = Vec::new();
     for candidate in candidates {
         ui.check_stop()?;
-        let layer = open_layer(&candidate.path, &candidate.options(args, resolver));
+        let options = OpenOptions {
+            verify: false, // the second pass does
+            ..candidate.options(args, resolver)
+        };
+        let layer = open_layer(&candidate.path, &options);
         if let Ok(layer) = &layer {
             extents.extend(layer.files().iter().skip(1).filter_map(|f| f.tag.id));
         }

@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
 };
 use vdisk_core::{
-    Disk, Error, Layer, Result,
+    Disk, Error, Layer, OpenOptions, Result,
     open::{ancestors, open_layer},
     printable,
 };
@@ -40,7 +40,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let resolver = args.input.resolver();
-    let options = args.input.options(&resolver);
+    let options = OpenOptions {
+        verify: false, // no contents are read
+        ..args.input.options(&resolver)
+    };
     let (layers, trouble) = ancestors(open_layer(&args.image, &options)?, &options);
     let complete = trouble.is_none();
     let Some(top) = layers.first() else {

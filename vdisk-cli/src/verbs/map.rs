@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
-    let chain = args.input.open(&args.image, ui)?;
+    let chain = args.input.open_metadata(&args.image, ui)?;
     let json = ui.json();
     if json {
         ui.write(|out| write!(out, "["))?;

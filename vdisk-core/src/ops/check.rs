@@ -3,7 +3,7 @@
 use crate::{
     Disk, Error, ErrorKind, Format, Job, OpenOptions, Result,
     check::{Checkup, Finding, Findings, Severity, is_finding},
-    open::{ancestors, open_file, proceed},
+    open::{ancestors, open_file, proceed, with_file},
     storage::ImageFile,
 };
 use std::path::Path;
@@ -52,9 +52,19 @@ pub fn check(
     extent: Extent,
     job: &Job<'_>,
 ) -> Result<Outcome> {
-    let file = ImageFile::open(path, options.access)?;
+    with_file(path, options, |file, options| {
+        check_file(&file, options, extent, job)
+    })
+}
+
+fn check_file(
+    file: &ImageFile,
+    options: &OpenOptions<'_>,
+    extent: Extent,
+    job: &Job<'_>,
+) -> Result<Outcome> {
     let mut findings = Findings::default();
-    let format = one(&file, options, extent.deep, job, &mut findings)?;
+    let format = one(file, options, extent.deep, job, &mut findings)?;
     let mut outcome = Outcome {
         format: format.name(),
         layers: 1,
@@ -68,7 +78,7 @@ pub fn check(
     outcome.layers = layers.len();
     let findings = &mut outcome.findings;
     if let Some(error) = trouble {
-        parent_trouble(&error, &file, findings)?;
+        parent_trouble(&error, file, findings)?;
     }
     for pair in layers.windows(2) {
         let [child, parent] = pair else { continue };

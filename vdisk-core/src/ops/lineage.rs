@@ -17,7 +17,7 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
-    let fits = |identity: Option<Identity>| identity == wanted.identity;
+    let fits = |identity: Option<Identity>| wanted.is(identity);
     let found = match wanted.identity {
         Some(_) => before.iter().rposition(|input| fits(input.identity())),
         None => raw_parent(before, layer, wanted, resolver),
@@ -37,7 +37,7 @@ pub(super) fn parent_among(
         .iter()
         .enumerate()
         .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && **i == wanted.identity);
+        .find(|(_, i)| wanted.identity.is_some() && wanted.is(**i));
     if let Some((index, _)) = later {
         let name = names
             .get(index)

@@ -10,12 +10,9 @@ use crate::{
     limits,
     storage::ImageFile,
     units::{SECTOR, round_up},
+    windows_path::{absolute, relative},
 };
-use std::{
-    ffi::OsString,
-    os::unix::ffi::OsStringExt,
-    path::{Component, Path},
-};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::Path};
 
 /// Relative path, UTF-16LE.
 const RELATIVE: [u8; 4] = *b"W2ru";
@@ -165,38 +162,6 @@ pub(crate) fn encode(parent: &ParentSpec, at: u64) -> Result<Encoded> {
         entries,
         data,
     })
-}
-
-/// `.\base.vhd` or `..\gold\base.vhd`, as Windows writes relative names.
-fn relative(path: &Path) -> Result<String> {
-    let mut parts = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => parts.push(".."),
-            Component::Normal(part) => match part.to_str().filter(|p| !p.contains('\\')) {
-                Some(part) => parts.push(part),
-                None => return Err(usage(path, "is not Unicode or contains a backslash")),
-            },
-            Component::RootDir | Component::Prefix(_) => {
-                return Err(usage(path, "is not relative to the child's folder"));
-            }
-        }
-    }
-    if parts.first().is_some_and(|first| *first != "..") {
-        parts.insert(0, ".");
-    }
-    Ok(parts.join("\\"))
-}
-
-/// The path with backslashes. One that is a Windows path already stays as it is.
-fn absolute(path: &Path) -> Result<String> {
-    let text = path.to_str().ok_or_else(|| usage(path, "is not Unicode"))?;
-    match text.as_bytes() {
-        [_, b':', b'\\', ..] | [b'\\', b'\\', ..] => Ok(text.to_owned()),
-        _ if text.contains('\\') => Err(usage(path, "contains a backslash")),
-        _ => Ok(text.replace('/', "\\")),
-    }
 }
 
 fn usage(path: &Path, what: &str) -> Error {

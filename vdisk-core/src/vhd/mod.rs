@@ -152,6 +152,7 @@ fn open_blocks(
         facts.parent = Some(ParentRef {
             hints: locator::hints(file, &header, &mut facts.warnings)?,
             identity: (!raw_parent).then_some(Identity::Uuid(header.parent_uuid)),
+            alternative: None,
             format: None,
         });
     }

@@ -284,7 +284,7 @@ fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
         Some(Identity::Uuid(_)) => {
             "has no unique ID, so a VHD child could not tell it from another"
         }
-        Some(Identity::Cid(_)) => "a VHD child needs a VHD or raw parent",
+        Some(Identity::Cid(_) | Identity::Linkage(_)) => "a VHD child needs a VHD or raw parent",
     };
     Err(Error::new(ErrorKind::Usage, "parent", detail))
 }

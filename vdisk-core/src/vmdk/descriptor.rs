@@ -49,6 +49,10 @@ pub(super) enum ExtentKind {
     Flat,
     /// `SPARSE`: the file has a header and grain tables.
     Sparse,
+    /// `VMFSSPARSE`: the same in the dialect of ESX.
+    VmfsSparse,
+    /// `SESPARSE`: with tables of another kind.
+    SeSparse,
     /// `ZERO`: no file.
     Zero,
     /// Known to the format, not read here.
@@ -174,8 +178,10 @@ impl ExtentLine {
         let kind = match kind.to_ascii_uppercase().as_slice() {
             b"FLAT" | b"VMFS" => ExtentKind::Flat,
             b"SPARSE" => ExtentKind::Sparse,
+            b"VMFSSPARSE" => ExtentKind::VmfsSparse,
+            b"SESPARSE" => ExtentKind::SeSparse,
             b"ZERO" => ExtentKind::Zero,
-            other @ (b"VMFSSPARSE" | b"SESPARSE" | b"VMFSRDM" | b"VMFSRAW" | b"VSANSPARSE") => {
+            other @ (b"VMFSRDM" | b"VMFSRAW" | b"VSANSPARSE") => {
                 ExtentKind::Other(String::from_utf8_lossy(other).into_owned())
             }
             _ => return Err(broken("has an unknown extent type")),

@@ -1,8 +1,9 @@
 //! The extents of a disk, one after the other: the map of a VMDK.
 
+use super::sesparse_extent::SeSparseExtent;
 use super::sparse_extent::SparseExtent;
 use crate::{
-    Error, Layout, Place, Result, Run, raw::flat_run, storage::ImageFile, units::FileOffset,
+    Error, InFile, Layout, Place, Result, Run, raw::flat_run, storage::ImageFile, units::FileOffset,
 };
 
 /// One extent in its place on the disk, in bytes.
@@ -22,6 +23,7 @@ pub(super) enum Source {
         hole: Place,
     },
     Sparse(Box<SparseExtent>),
+    SeSparse(Box<SeSparseExtent>),
     Zero,
 }
 
@@ -60,7 +62,11 @@ impl Layout for Extents {
         let (end, place) = match &extent.source {
             Source::Zero => (extent.len, Place::Zero),
             Source::Sparse(sparse) => {
-                let run = sparse.locate(inside)?;
+                let run = sparse.locate(inside).in_file(sparse.path())?;
+                (run.end, run.place)
+            }
+            Source::SeSparse(sparse) => {
+                let run = sparse.locate(inside).in_file(sparse.path())?;
                 (run.end, run.place)
             }
             Source::Flat {
@@ -84,7 +90,9 @@ impl Layout for Extents {
     fn unpack(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
         let extent = self.at(pos)?;
         match &extent.source {
-            Source::Sparse(sparse) => sparse.unpack(pos.saturating_sub(extent.start), buf),
+            Source::Sparse(sparse) => sparse
+                .unpack(pos.saturating_sub(extent.start), buf)
+                .in_file(sparse.path()),
             _ => Err(Error::corrupt("extent", "has no compressed grains")),
         }
     }

@@ -1,10 +1,10 @@
 //! The grain directory: where each grain table lies.
 
 use super::disk_structs::entries;
+use super::sparse_extent::Opening;
 use crate::{
-    Error, ErrorKind, Result,
+    Error, Result,
     cache::Cache,
-    limits,
     storage::ImageFile,
     units::{Sectors, buffer_len},
 };
@@ -25,23 +25,17 @@ pub(super) struct GrainDirectory {
 
 impl GrainDirectory {
     /// Opens the directory of `tables` entries at `sector`, and checks that each table lies in
-    /// the file. What is read counts against `budget`: an image may name many extents.
+    /// the file. What is read counts in `opening`: an image may name many extents.
     pub(super) fn open(
         file: ImageFile,
         part: &'static str,
         sector: u64,
         tables: u64,
         table_bytes: u64,
-        budget: &mut u64,
+        opening: &mut Opening,
     ) -> Result<Self> {
         let bytes = tables.saturating_mul(4);
-        *budget = budget.checked_sub(bytes).ok_or_else(|| {
-            let detail = format!(
-                "of {bytes} bytes makes more than {} for the image",
-                limits::GRAIN_DIRECTORY
-            );
-            Error::new(ErrorKind::Limit, part, detail)
-        })?;
+        opening.spend(part, bytes)?;
         let directory = Self {
             at: Sectors(sector).bytes()?,
             file,
@@ -71,7 +65,7 @@ impl GrainDirectory {
     }
 
     /// File offset of the entry of `table`.
-    fn offset_of(&self, table: u64) -> u64 {
+    pub(super) fn offset_of(&self, table: u64) -> u64 {
         self.at.saturating_add(table.saturating_mul(4))
     }
 

@@ -7,21 +7,28 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod bare_extent;
+mod cowd_header;
+mod cowd_writer;
 mod descriptor;
 mod descriptor_text;
 mod disk_structs;
 mod edit;
+mod extent_files;
 mod extents;
 mod grain_directory;
 mod inflate;
+mod packed_grains;
+mod sesparse_extent;
+mod sesparse_headers;
 mod sparse_extent;
 mod sparse_writer;
 mod split_writer;
 mod stream_writer;
 
 use crate::{
-    Error, ErrorKind, Format, Identity, Image, ImageWriter, InFile, Layer, ParentRef, Place,
-    Reference, Result, Subformat,
+    Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
+    Subformat,
     edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     limits,
@@ -29,10 +36,15 @@ use crate::{
     target::Target,
     units::Sectors,
 };
-use descriptor::{Access, Descriptor, ExtentKind, ExtentLine, NO_PARENT};
+use cowd_header::COWD_MAGIC;
+use descriptor::{Descriptor, ExtentKind, NO_PARENT};
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
+use extent_files::open_extents;
 use extents::{Extent, Extents, Source};
+use sesparse_extent::SeSparseExtent;
+use sesparse_headers::SESPARSE_MAGIC;
 use sparse_extent::{Opening, SparseExtent};
+pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +62,7 @@ const STREAM: Subformat = Subformat {
 };
 
 /// What is written, the default first.
-const WRITTEN: [Subformat; 6] = [
+const WRITTEN: [Subformat; 7] = [
     SPARSE,
     STREAM,
     Subformat {
@@ -73,19 +85,15 @@ const WRITTEN: [Subformat; 6] = [
         streams: false,
         child: false,
     },
+    Subformat {
+        name: "vmfsSparse",
+        streams: false,
+        child: true,
+    },
 ];
 
 /// Most bytes of a disk that VMware's products take.
 const MOST: u64 = 62 << 40;
-
-/// First bytes of VMDK files that are known, but not read.
-const UNREAD: [(&[u8], &str); 2] = [
-    (b"COWD", "a bare vmfsSparse extent: open its descriptor"),
-    (
-        b"\xbe\xba\xfe\xca\0\0\0\0\x01\0\0\0\x02\0\0\0",
-        "a bare seSparse extent: open its descriptor",
-    ),
-];
 
 impl Format for Vmdk {
     fn name(&self) -> &'static str {
@@ -102,17 +110,15 @@ impl Format for Vmdk {
 
     fn probe(&self, file: &ImageFile) -> Result<bool> {
         let head = head(file)?;
-        let magic = head.starts_with(MAGIC)
-            || head.starts_with(MAGIC_UNFINISHED)
-            || UNREAD.iter().any(|(magic, _)| head.starts_with(magic));
+        let magics: [&[u8]; 4] = [MAGIC, MAGIC_UNFINISHED, COWD_MAGIC, SESPARSE_MAGIC];
+        let magic = magics.iter().any(|magic| head.starts_with(magic));
         Ok(magic || descriptor::looks_like(&head))
     }
 
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         let head = head(&file)?;
-        if let Some((_, what)) = UNREAD.iter().find(|(magic, _)| head.starts_with(magic)) {
-            let detail = format!("is {what}");
-            return Err(Error::new(ErrorKind::Unsupported, "extent", detail));
+        if head.starts_with(COWD_MAGIC) || head.starts_with(SESPARSE_MAGIC) {
+            return open_bare(file, context);
         }
         if head.starts_with(MAGIC) || head.starts_with(MAGIC_UNFINISHED) {
             return open_monolithic(file, context);
@@ -138,7 +144,7 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
         if spec.subformat == &STREAM {
-            return Ok(Box::new(stream_writer::StreamWriter::new(target, spec)?));
+            return Ok(Box::new(StreamWriter::new(target, spec)?));
         }
         if spec.subformat == &SPARSE {
             let (size, child) = (spec.size, spec.parent.is_some());
@@ -176,26 +182,58 @@ fn open_monolithic(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         .details
         .push(("header version", header.version.to_string()));
     let mut opening = Opening::new();
-    let sparse = SparseExtent::open(file.clone(), 0, header, hole, &mut opening)?;
+    let sparse = SparseExtent::open(file.clone(), 0, &header, hole, &mut opening)?;
     facts.warnings.append(&mut opening.warnings);
-    let extents = Extents::new(vec![Extent {
-        start: 0,
-        len: sparse.size(),
-        source: Source::Sparse(Box::new(sparse)),
-    }]);
-    Ok(Layer::new(
-        &Vmdk,
-        Image::new(vec![file], Box::new(extents)),
+    Ok(one_extent(
+        file,
+        sparse.size(),
+        Source::Sparse(Box::new(sparse)),
         facts,
     ))
 }
 
+/// A disk that is one sparse extent.
+fn one_extent(file: ImageFile, len: u64, source: Source, facts: Facts) -> Layer {
+    let extents = Extents::new(vec![Extent {
+        start: 0,
+        len,
+        source,
+    }]);
+    Layer::new(&Vmdk, Image::new(vec![file], Box::new(extents)), facts)
+}
+
+/// Opens an extent of ESX without its descriptor.
+///
+/// Its header does not tell a disk from a redo log: what vmfsSparse has for a parent is out of
+/// use, and all files have the flag of a root; seSparse has nothing. As a disk, a redo log would
+/// read as zeros where its parent holds data. So it is opened only for a caller who says that its
+/// holes are not zeros.
+fn open_bare(file: ImageFile, context: &Context<'_>) -> Result<Layer> {
+    let mut opening = Opening::new();
+    let cowd = file.read_part("header", 0, 4)? == COWD_MAGIC;
+    let subformat = if cowd { "vmfsSparse" } else { "seSparse" };
+    if !context.overlay {
+        let what = format!("a bare {subformat} extent");
+        return Err(bare_extent::refused(&file, &what));
+    }
+    let (size, source) = if cowd {
+        let sparse = SparseExtent::open_any(file.clone(), 0, Place::Absent, &mut opening)?;
+        (sparse.size(), Source::Sparse(Box::new(sparse)))
+    } else {
+        let sparse = SeSparseExtent::open(file.clone(), 0, Place::Absent, &mut opening)?;
+        (sparse.size(), Source::SeSparse(Box::new(sparse)))
+    };
+    let facts = Facts {
+        subformat: subformat.to_owned(),
+        warnings: opening.warnings,
+        ..Facts::default()
+    };
+    Ok(one_extent(file, size, source, facts))
+}
+
 /// The text inside a sparse extent. An extent of a split disk has none.
 fn embedded_descriptor(file: &ImageFile, header: &SparseHeader) -> Result<Vec<u8>> {
-    let part_of_split = || {
-        let detail = "has no descriptor inside: it is one extent of a split disk; open the disk's descriptor";
-        Err(Error::new(ErrorKind::Unsupported, "extent", detail))
-    };
+    let part_of_split = || Err(bare_extent::refused(file, "one extent of a split disk"));
     if header.descriptor_offset == 0 || header.descriptor_size == 0 {
         return part_of_split();
     }
@@ -240,93 +278,13 @@ fn open_descriptor_file(file: ImageFile, context: &Context<'_>) -> Result<Layer>
     let hole = hole(&facts, context);
     let mut files = vec![file];
     let mut opening = Opening::new();
-    let mut extents = Vec::new();
-    let mut start = 0u64;
-    for (line, number) in descriptor.extents.iter().zip(1..) {
-        let len = Sectors(line.sectors).bytes()?;
-        let source = open_extent(line, number, &mut files, context, hole, &mut opening)?;
-        extents.push(Extent { start, len, source });
-        start = start
-            .checked_add(len)
-            .filter(|end| *end <= limits::DISK_SIZE)
-            .ok_or_else(|| Error::new(ErrorKind::Limit, "extents", "are larger than any disk"))?;
-    }
+    let extents = open_extents(&descriptor.extents, &mut files, context, hole, &mut opening)?;
     facts.warnings.append(&mut opening.warnings);
-    // Empty extents hold nothing, and would make two extents start at one place.
-    extents.retain(|e| e.len > 0);
     Ok(Layer::new(
         &Vmdk,
         Image::new(files, Box::new(Extents::new(extents))),
         facts,
     ))
-}
-
-fn open_extent(
-    line: &ExtentLine,
-    number: usize,
-    files: &mut Vec<ImageFile>,
-    context: &Context<'_>,
-    hole: Place,
-    opening: &mut Opening,
-) -> Result<Source> {
-    let Some(name) = &line.name else {
-        return Ok(Source::Zero);
-    };
-    let part = format!("extent {number}");
-    if line.access == Access::None {
-        let detail = "is marked NOACCESS, which is not supported";
-        return Err(Error::new(ErrorKind::Unsupported, part, detail));
-    }
-    let descriptor = files
-        .first()
-        .ok_or_else(|| Error::corrupt("descriptor", "is missing"))?;
-    let file = context
-        .resolver
-        .find(descriptor, &Reference::Extent(name))?
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::new(ErrorKind::Reference, "extent", "was not found"))?;
-    let path = file.tag.path.clone();
-    let index = files.len();
-    let len = Sectors(line.sectors).bytes()?;
-    let source = match &line.kind {
-        ExtentKind::Flat => {
-            let at = Sectors(line.offset).bytes()?;
-            if at.checked_add(len).is_none_or(|end| end > file.size) {
-                let detail = format!(
-                    "needs {len} bytes from {at:#x}, but the file has {}; it is cut short",
-                    file.size
-                );
-                return Err(Error::corrupt(part, detail).path(path));
-            }
-            Source::Flat {
-                file: file.clone(),
-                index,
-                at,
-                // A flat extent is complete, also in a child.
-                hole: if context.overlay { hole } else { Place::Zero },
-            }
-        }
-        ExtentKind::Sparse => {
-            let mut open = |file| {
-                let header = SparseExtent::header(&file)?;
-                SparseExtent::open(file, index, header, hole, opening)
-            };
-            let sparse = open(file.clone()).in_file(&path)?;
-            if sparse.size() < len {
-                let detail = format!("has {} bytes, and the descriptor says {len}", sparse.size());
-                return Err(Error::corrupt(part, detail).path(path));
-            }
-            Source::Sparse(Box::new(sparse))
-        }
-        ExtentKind::Zero => Source::Zero,
-        ExtentKind::Other(kind) => {
-            let detail = format!("is of type {kind}, which is not supported");
-            return Err(Error::new(ErrorKind::Unsupported, part, detail).path(path));
-        }
-    };
-    files.push(file);
-    Ok(source)
 }
 
 /// What unrecorded ranges are: the parent's, or zero.
@@ -342,6 +300,7 @@ fn facts(descriptor: &Descriptor) -> Result<Facts> {
         Some(cid) if cid != NO_PARENT => Some(ParentRef {
             hints: descriptor.parent_hint.clone().into_iter().collect(),
             identity: Some(Identity::Cid(cid)),
+            alternative: None,
             format: None,
         }),
         _ if descriptor.has_uuid_parent() => {

@@ -1,11 +1,15 @@
 //! A sparse extent: grain directory, grain tables, grains; compressed or not.
+//!
+//! Hosted and vmfsSparse extents differ in their headers and in what those say of the tables
+//! ([`Shape`]); the way from a position to a grain is the same.
 
+use super::cowd_header::{COWD_HEADER, COWD_MAGIC, CowdHeader};
 use super::disk_structs::{
-    FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, GRAIN_MARKER, MARKER_FOOTER, Marker,
-    SparseHeader, entries,
+    FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, MARKER_FOOTER, Marker, SparseHeader,
+    entries,
 };
 use super::grain_directory::GrainDirectory;
-use super::inflate::{WORK, inflate};
+use super::packed_grains::PackedGrains;
 use crate::{
     Error, ErrorKind, Place, Result, Run,
     cache::Cache,
@@ -13,13 +17,10 @@ use crate::{
     storage::ImageFile,
     units::{FileOffset, Sectors, buffer_len},
 };
-use std::{num::NonZeroU64, sync::Arc};
+use std::{num::NonZeroU64, path::Path, sync::Arc};
 
 /// Grain tables kept in memory for an extent; each covers 32 MiB with the usual grains.
 const TABLES_KEPT: usize = 64;
-/// Inflated grains kept for an extent, for readers that ask for less than a grain.
-const GRAINS_KEPT: usize = 4;
-
 /// What opening an image adds up over its extents.
 pub(super) struct Opening {
     /// What users should know.
@@ -35,6 +36,66 @@ impl Opening {
             directories: limits::GRAIN_DIRECTORY,
         }
     }
+
+    /// Counts `bytes` of a grain directory against what an image may have.
+    pub(super) fn spend(&mut self, part: &'static str, bytes: u64) -> Result<()> {
+        self.directories = self.directories.checked_sub(bytes).ok_or_else(|| {
+            let detail = format!(
+                "of {bytes} bytes makes more than {} for the image",
+                limits::GRAIN_DIRECTORY
+            );
+            Error::new(ErrorKind::Limit, part, detail)
+        })?;
+        Ok(())
+    }
+}
+
+/// What a header says of the tables and grains behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Sectors.
+    pub(super) capacity: u64,
+    /// Sectors; a power of two.
+    pub(super) grain_size: u64,
+    /// Entries of a grain table.
+    pub(super) table_len: u64,
+    /// Sector of the grain directory.
+    pub(super) directory: u64,
+    /// Sector of its copy, if there is one.
+    pub(super) redundant: Option<u64>,
+    /// First sector after the header and the descriptor.
+    pub(super) first_free: u64,
+    /// An entry of 1 stands for zeros.
+    pub(super) zero_entries: bool,
+    pub(super) compressed: bool,
+    /// Each compressed grain begins with its place on the disk.
+    pub(super) markers: bool,
+    /// The writer did not say that it had finished.
+    pub(super) unclean: bool,
+}
+
+impl SparseHeader {
+    /// What the tables behind this header look like.
+    fn shape(&self) -> Shape {
+        let compressed = self.has(FLAG_COMPRESSED);
+        let redundant = self.has(FLAG_REDUNDANT) && !compressed && self.rgd_offset != 0;
+        Shape {
+            capacity: self.capacity,
+            grain_size: self.grain_size,
+            table_len: self.gtes_per_gt.into(),
+            directory: self.gd_offset,
+            redundant: redundant.then_some(self.rgd_offset),
+            first_free: match self.descriptor_offset {
+                0 => 1,
+                offset => offset.saturating_add(self.descriptor_size).max(1),
+            },
+            // Also where the header forgets to say that there are some.
+            zero_entries: true,
+            compressed,
+            markers: self.has(FLAG_MARKERS),
+            unclean: self.unclean_shutdown != 0,
+        }
+    }
 }
 
 /// An opened sparse extent.
@@ -42,7 +103,7 @@ pub(super) struct SparseExtent {
     file: ImageFile,
     /// Number of the file in the image.
     index: usize,
-    header: SparseHeader,
+    shape: Shape,
     directory: GrainDirectory,
     /// Bytes of a grain.
     grain: NonZeroU64,
@@ -53,7 +114,7 @@ pub(super) struct SparseExtent {
     /// What an entry of 0 means.
     hole: Place,
     tables: Cache<Vec<u32>>,
-    grains: Cache<Vec<u8>>,
+    packed: Option<PackedGrains>,
 }
 
 impl SparseExtent {
@@ -77,17 +138,42 @@ impl SparseExtent {
         Ok(header)
     }
 
-    /// Opens the extent with that header.
+    /// Opens a hosted extent with that header.
     pub(super) fn open(
         file: ImageFile,
         index: usize,
-        header: SparseHeader,
+        header: &SparseHeader,
         hole: Place,
         opening: &mut Opening,
     ) -> Result<Self> {
-        let size = Sectors(header.capacity).bytes()?;
-        let grain = nonzero("grain size", Sectors(header.grain_size).bytes()?)?;
-        let table_len = nonzero("grain table", u64::from(header.gtes_per_gt))?;
+        Self::with_shape(file, index, header.shape(), hole, opening)
+    }
+
+    /// Opens the extent in `file`, hosted or vmfsSparse, as its first bytes say.
+    pub(super) fn open_any(
+        file: ImageFile,
+        index: usize,
+        hole: Place,
+        opening: &mut Opening,
+    ) -> Result<Self> {
+        let shape = if file.read_part("header", 0, 4)? == COWD_MAGIC {
+            CowdHeader::parse(&file.read_part("header", 0, COWD_HEADER)?)?.shape()
+        } else {
+            Self::header(&file)?.shape()
+        };
+        Self::with_shape(file, index, shape, hole, opening)
+    }
+
+    fn with_shape(
+        file: ImageFile,
+        index: usize,
+        shape: Shape,
+        hole: Place,
+        opening: &mut Opening,
+    ) -> Result<Self> {
+        let size = Sectors(shape.capacity).bytes()?;
+        let grain = nonzero("grain size", Sectors(shape.grain_size).bytes()?)?;
+        let table_len = nonzero("grain table", shape.table_len)?;
         let mut directory = |part, sector| {
             GrainDirectory::open(
                 file.clone(),
@@ -95,39 +181,41 @@ impl SparseExtent {
                 sector,
                 size.div_ceil(grain.get()).div_ceil(table_len.get()),
                 table_len.get().saturating_mul(4),
-                &mut opening.directories,
+                opening,
             )
         };
-        let redundant =
-            header.has(FLAG_REDUNDANT) && !header.has(FLAG_COMPRESSED) && header.rgd_offset != 0;
-        let directory = match directory("grain directory", header.gd_offset) {
-            Err(error) if redundant && error.kind() == ErrorKind::Corrupt => {
-                let copy =
-                    directory("redundant grain directory", header.rgd_offset).map_err(|_| error)?;
+        let directory = match (
+            directory("grain directory", shape.directory),
+            shape.redundant,
+        ) {
+            (Err(error), Some(sector)) if error.kind() == ErrorKind::Corrupt => {
+                let copy = directory("redundant grain directory", sector).map_err(|_| error)?;
                 opening
                     .warnings
                     .push("the grain directory is damaged; its redundant copy is used".to_owned());
                 copy
             }
-            other => other?,
+            (found, _) => found?,
         };
-        if header.unclean_shutdown != 0 {
+        if shape.unclean {
             opening.warnings.push(
                 "was not closed cleanly: the program that wrote it may have been interrupted"
                     .to_owned(),
             );
         }
+        let packed = || PackedGrains::new(file.clone(), grain, size, shape.markers);
+        let packed = shape.compressed.then(packed);
         let extent = Self {
             file,
             index,
-            header,
+            shape,
             directory,
             grain,
             size,
             table_len,
             hole,
             tables: Cache::new(TABLES_KEPT),
-            grains: Cache::new(GRAINS_KEPT),
+            packed,
         };
         extent.warn_if_short(opening);
         Ok(extent)
@@ -137,7 +225,7 @@ impl SparseExtent {
     fn warn_if_short(&self, opening: &mut Opening) {
         let part = self.size % self.grain;
         let last = self.size.saturating_sub(part);
-        if part == 0 || self.header.has(FLAG_COMPRESSED) {
+        if part == 0 || self.shape.compressed {
             return;
         }
         // What is wrong with this grain otherwise is found when it is read.
@@ -154,6 +242,11 @@ impl SparseExtent {
         self.size
     }
 
+    /// The name of the file.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// The table number `table` at `sector`, from the cache or the file.
     fn table(&self, table: u64, sector: u32) -> Result<Arc<Vec<u32>>> {
         self.tables.get(table, || {
@@ -165,18 +258,29 @@ impl SparseExtent {
         })
     }
 
+    /// True for an entry that leads nowhere: 0, and 1 where that stands for zeros.
+    fn stands_alone(&self, entry: u32) -> bool {
+        entry == 0 || (entry == 1 && self.shape.zero_entries)
+    }
+
     /// Finds the run at `pos` of the extent; its end is relative to the extent as well.
     pub(super) fn locate(&self, pos: u64) -> Result<Run> {
         let grain = pos / self.grain;
         let (table, entry) = (grain / self.table_len, grain % self.table_len);
         let covers = self.table_len.get().saturating_mul(self.grain.get());
         let (sector, alike) = self.directory.entry(table)?;
-        if sector <= 1 {
+        if self.stands_alone(sector) {
             // No table. A 1, like a grain entry of 1, hides the parent.
             return Ok(Run {
                 end: table.saturating_add(alike).saturating_mul(covers),
                 place: if sector == 0 { self.hole } else { Place::Zero },
             });
+        }
+        if u64::from(sector) < self.shape.first_free {
+            let detail = format!("entry {table} points into the header or the descriptor");
+            return Err(
+                Error::corrupt("grain directory", detail).at(self.directory.offset_of(table))
+            );
         }
         let entries = self.table(table, sector)?;
         let rest = entries.get(buffer_len(entry)?..).unwrap_or_default();
@@ -188,8 +292,7 @@ impl SparseExtent {
         };
         let run_to =
             |grains: usize| (grain.saturating_add(grains as u64)).saturating_mul(self.grain.get());
-        if first <= 1 {
-            // 1 is a grain of zeros, also where the header forgets to say that there are some.
+        if self.stands_alone(first) {
             return Ok(Run {
                 end: run_to(rest.iter().take_while(|e| **e == first).count()),
                 place: if first == 0 { self.hole } else { Place::Zero },
@@ -206,11 +309,11 @@ impl SparseExtent {
         if start >= self.file.size {
             return wrong("points past the end of the file");
         }
-        if u64::from(first) < self.metadata_end() {
+        if u64::from(first) < self.shape.first_free {
             return wrong("points into the header or the descriptor");
         }
         let inside = pos.saturating_sub(grain.saturating_mul(self.grain.get()));
-        if self.header.has(FLAG_COMPRESSED) {
+        if self.shape.compressed {
             return Ok(Run {
                 end: run_to(1),
                 place: Place::Packed {
@@ -220,7 +323,7 @@ impl SparseExtent {
                 },
             });
         }
-        let step = self.header.grain_size;
+        let step = self.shape.grain_size;
         let alike = rest
             .iter()
             .zip(0u64..)
@@ -258,92 +361,12 @@ impl SparseExtent {
         }
     }
 
-    /// First sector after the header and the descriptor.
-    fn metadata_end(&self) -> u64 {
-        let descriptor = self
-            .header
-            .descriptor_offset
-            .saturating_add(self.header.descriptor_size);
-        if self.header.descriptor_offset == 0 {
-            1
-        } else {
-            descriptor.max(1)
-        }
-    }
-
     /// Inflates from `pos` of the extent into `buf`, which stays inside one grain.
     pub(super) fn unpack(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
-        let grain = pos / self.grain;
-        let start = grain.saturating_mul(self.grain.get());
-        let valid = self.grain.get().min(self.size.saturating_sub(start));
-        if pos == start && buf.len() as u64 == valid {
-            return self.inflate(grain, buf);
+        match (&self.packed, self.locate(pos)?.place) {
+            (Some(packed), Place::Packed { at, .. }) => packed.unpack(pos, at, buf),
+            _ => Err(Error::corrupt("grain", "is not compressed")),
         }
-        let bytes = self.grains.get(grain, || {
-            let mut bytes = vec![0; buffer_len(valid)?];
-            self.inflate(grain, &mut bytes)?;
-            Ok(bytes)
-        })?;
-        let at = buffer_len(pos.saturating_sub(start))?;
-        let found = bytes
-            .get(at..at.saturating_add(buf.len()))
-            .ok_or_else(|| Error::corrupt("grain", "is too short"))?;
-        buf.copy_from_slice(found);
-        Ok(())
-    }
-
-    /// Inflates all of grain number `grain` into `out`, as long as the grain's part of the disk.
-    fn inflate(&self, grain: u64, out: &mut [u8]) -> Result<()> {
-        let Place::Packed {
-            at: FileOffset(at), ..
-        } = self.locate(grain.saturating_mul(self.grain.get()))?.place
-        else {
-            return Err(Error::corrupt("grain", "is not compressed"));
-        };
-        WORK.with_borrow_mut(|work| {
-            let packed = self.packed(grain, at, &mut work.packed)?;
-            inflate(&mut work.inflater, packed, out, self.grain.get())
-                .map_err(|detail| Error::corrupt(format!("grain {grain}"), detail).at(at))
-        })
-    }
-
-    /// The compressed bytes of grain number `grain` at file offset `at`, read into `buffer`.
-    fn packed<'a>(&self, grain: u64, at: u64, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
-        let markers = self.header.has(FLAG_MARKERS);
-        let head = if markers { GRAIN_MARKER } else { 4 };
-        // Most grains fit into their own size: one read gets marker and data.
-        let guess = (head as u64).saturating_add(self.grain.get());
-        let in_file = self.file.size.saturating_sub(at);
-        buffer.resize(buffer_len(guess.min(in_file))?, 0);
-        self.file.read_at(at, buffer)?;
-        let corrupt = |detail: String| Error::corrupt(format!("grain {grain}"), detail).at(at);
-        let size = if markers {
-            let marker = Marker::parse(buffer).map_err(|e| e.at(at))?;
-            let expected = grain.saturating_mul(self.header.grain_size);
-            if marker.value != expected {
-                let found = marker.value;
-                return Err(corrupt(format!(
-                    "is marked as sector {found}, not {expected}"
-                )));
-            }
-            marker.size
-        } else {
-            let size = buffer.first_chunk::<4>().copied().unwrap_or_default();
-            u32::from_le_bytes(size)
-        };
-        // Deflate can grow incompressible data a little, never to twice its size.
-        if size == 0 || u64::from(size) > self.grain.get().saturating_mul(2) {
-            return Err(corrupt(format!("claims {size} compressed bytes")));
-        }
-        let end = head.saturating_add(buffer_len(u64::from(size))?);
-        if end as u64 > in_file {
-            return Err(corrupt("runs past the end of the file".into()));
-        }
-        if buffer.len() < end {
-            buffer.resize(end, 0);
-            self.file.read_at(at, buffer)?;
-        }
-        Ok(buffer.get(head..end).unwrap_or_default())
     }
 }
 

@@ -29,8 +29,8 @@ const OVERHEAD: u64 = 128;
 const BUFFER: usize = 1 << 20;
 
 /// See the module.
-pub(super) struct StreamWriter<'a> {
-    target: &'a mut dyn Target,
+pub(crate) struct StreamWriter<T> {
+    target: T,
     header: SparseHeader,
     level: u32,
     /// Bytes for the file from `flushed` on.
@@ -42,8 +42,8 @@ pub(super) struct StreamWriter<'a> {
     number: u64,
 }
 
-impl<'a> StreamWriter<'a> {
-    pub(super) fn new(target: &'a mut dyn Target, spec: &Spec<'_>) -> Result<Self> {
+impl<T: Target> StreamWriter<T> {
+    pub(crate) fn new(target: T, spec: &Spec<'_>) -> Result<Self> {
         if spec.parent.is_some() {
             let detail = "cannot be streamOptimized; write monolithicSparse";
             return Err(Error::new(ErrorKind::Usage, "child", detail));
@@ -129,9 +129,26 @@ impl<'a> StreamWriter<'a> {
         }
         Ok(())
     }
+
+    /// Writes what remains, and gives the target back.
+    pub(crate) fn complete(mut self) -> Result<T> {
+        self.write_table()?;
+        let directory = entry_bytes(&self.directory);
+        let sector = self.append_metadata(MARKER_DIRECTORY, &directory)?;
+        let footer = SparseHeader {
+            gd_offset: u64::from(sector),
+            ..self.header.clone()
+        };
+        self.append_metadata(MARKER_FOOTER, &footer.bytes()?)?;
+        self.append(&Marker::sector(MARKER_END, 0)?)?;
+        self.flush()?;
+        let end = self.flushed;
+        self.target.set_size(end)?;
+        Ok(self.target)
+    }
 }
 
-impl ImageWriter for StreamWriter<'_> {
+impl<T: Target> ImageWriter for StreamWriter<T> {
     fn unit(&self) -> u64 {
         GRAIN
     }
@@ -167,18 +184,7 @@ impl ImageWriter for StreamWriter<'_> {
         Ok(()) // what is not recorded reads as zero
     }
 
-    fn finish(mut self: Box<Self>) -> Result<()> {
-        self.write_table()?;
-        let directory = entry_bytes(&self.directory);
-        let sector = self.append_metadata(MARKER_DIRECTORY, &directory)?;
-        let footer = SparseHeader {
-            gd_offset: u64::from(sector),
-            ..self.header.clone()
-        };
-        self.append_metadata(MARKER_FOOTER, &footer.bytes()?)?;
-        self.append(&Marker::sector(MARKER_END, 0)?)?;
-        self.flush()?;
-        let end = self.flushed;
-        self.target.set_size(end)
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.complete().map(drop)
     }
 }

@@ -1,7 +1,6 @@
-//! VMDK images built byte by byte, without the crate's own structures: shuffled grains, odd sizes,
-//! one wrong field at a time.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+//! Hosted sparse and stream-optimized extents: shuffled grains, odd sizes, one wrong field at a time.
 
+use crate::builder::{put32, put64};
 use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
 use std::io::Write;
@@ -23,13 +22,6 @@ struct Built {
     /// File offset of the first grain table.
     table: usize,
     directory: usize,
-}
-
-fn put32(bytes: &mut [u8], at: usize, value: u32) {
-    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-fn put64(bytes: &mut [u8], at: usize, value: u64) {
-    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 /// A sparse extent of `sectors` with the given grains, stored in the order `order` says.

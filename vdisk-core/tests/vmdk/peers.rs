@@ -1,0 +1,163 @@
+//! Other programs read what the builders make, and get the model's bytes. What is not installed is
+//! skipped, with a message.
+
+use crate::{
+    builder::{Cell, Grains},
+    descriptor,
+};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+use vdisk_core::{FileResolver, OpenOptions, testing::contents};
+
+/// Says whether `program` runs with these arguments; prints that a test is skipped if not.
+fn there(program: &OsStr, args: &[&str]) -> bool {
+    let found = Command::new(program)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success());
+    let required = env::var_os("VDISK_REQUIRE_PEERS").is_some_and(|v| v == "1");
+    assert!(found || !required, "{program:?} {args:?} does not run");
+    if !found {
+        eprintln!("skipped: {program:?} {args:?} does not run");
+    }
+    found
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    output.stdout
+}
+
+fn ours(path: &Path) -> Vec<u8> {
+    let chain = vdisk_core::open(path, &OpenOptions::new(&FileResolver::default())).unwrap();
+    contents(&chain).unwrap()
+}
+
+fn qemu(path: &Path) -> Vec<u8> {
+    let raw = path.with_extension("raw");
+    run(Command::new("qemu-img")
+        .args(["convert", "-f", "vmdk", "-O", "raw"])
+        .args([path, &raw]));
+    fs::read(raw).unwrap()
+}
+
+/// Reads the extent named by its argument with dissect, and prints its bytes. By sectors: its
+/// `read` (3.21) runs past the end of a disk that is not a multiple of its buffer.
+const DISSECT: &str = "
+import sys
+from dissect.hypervisor.disk.vmdk import VMDK
+disk = VMDK([open(sys.argv[1], 'rb')])
+sys.stdout.buffer.write(disk.read_sectors(0, disk.sector_count))
+";
+
+fn python() -> OsString {
+    env::var_os("VDISK_PEER_PYTHON").unwrap_or_else(|| OsString::from("python3"))
+}
+
+fn dissect(extent: &Path) -> Vec<u8> {
+    run(Command::new(python()).args(["-c", DISSECT]).arg(extent))
+}
+
+/// Grains scattered over three tables, stored backwards.
+fn scattered(grain: usize, sectors: usize, cells: &[Cell]) -> Grains {
+    let count = sectors.div_ceil(grain);
+    let mut grains = Grains::ascending(&vec![Cell::Hole; count], grain, sectors);
+    for index in (0..count).filter(|i| i % 7 < 3 || i + 1 == count) {
+        grains.cells[index] = cells[index % cells.len()];
+    }
+    grains.order.reverse();
+    grains
+}
+
+/// A base of the given size and a child of it whose extent is `extent`, in `folder`.
+fn family(folder: &Path, kind: &str, word: &str, sectors: usize, extent: &[u8]) -> Vec<u8> {
+    let base: Vec<u8> = (0..sectors * 512).map(|i| 0x80 | (i >> 9) as u8).collect();
+    let at = |name: &str| folder.join(name);
+    fs::write(at("base-flat.vmdk"), &base).unwrap();
+    let line = format!("RW {sectors} VMFS \"base-flat.vmdk\"");
+    fs::write(at("base.vmdk"), descriptor("vmfs", None, &[line])).unwrap();
+    let line = format!("RW {sectors} {word} \"child-delta.vmdk\"");
+    let child = descriptor(
+        kind,
+        Some(("12345678", "base.vmdk")),
+        std::slice::from_ref(&line),
+    );
+    fs::write(at("child.vmdk"), child).unwrap();
+    fs::write(at("alone.vmdk"), descriptor(kind, None, &[line])).unwrap();
+    fs::write(at("child-delta.vmdk"), extent).unwrap();
+    base
+}
+
+#[test]
+fn vmfs_sparse_is_read_as_by_qemu_and_dissect() {
+    let qemu_img = there("qemu-img".as_ref(), &["--version"]);
+    let python = there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]);
+    for (grain, sectors) in [(1, 2 * 4096 + 5), (8, 4096 * 8 + 17), (128, 1000)] {
+        let grains = scattered(grain, sectors, &[Cell::Data(1), Cell::Data(9)]);
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = family(
+            folder.path(),
+            "vmfsSparse",
+            "VMFSSPARSE",
+            sectors,
+            &grains.cowd(),
+        );
+        let at = |name: &str| folder.path().join(name);
+        grains.over(&mut model);
+        assert!(ours(&at("child.vmdk")) == model, "grain {grain}");
+        assert!(ours(&at("alone.vmdk")) == grains.disk(), "grain {grain}");
+        if qemu_img {
+            assert!(qemu(&at("child.vmdk")) == model, "grain {grain}");
+            assert!(qemu(&at("alone.vmdk")) == grains.disk(), "grain {grain}");
+        }
+        if python {
+            assert!(
+                dissect(&at("child-delta.vmdk")) == grains.disk(),
+                "grain {grain}"
+            );
+        }
+    }
+}
+
+#[test]
+fn se_sparse_is_read_as_by_qemu_and_dissect() {
+    let qemu_img = there("qemu-img".as_ref(), &["--version"]);
+    let python = there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]);
+    let cells = [Cell::Data(1), Cell::Zero, Cell::Unmapped];
+    for sectors in [4096 * 8 * 2 + 24, 1003, 8] {
+        let grains = scattered(8, sectors, &cells);
+        let folder = tempfile::tempdir().unwrap();
+        let extent = grains.sesparse();
+        let mut model = family(folder.path(), "seSparse", "SESPARSE", sectors, &extent);
+        let at = |name: &str| folder.path().join(name);
+        grains.over(&mut model);
+        assert!(ours(&at("child.vmdk")) == model, "{sectors} sectors");
+        assert!(
+            ours(&at("alone.vmdk")) == grains.disk(),
+            "{sectors} sectors"
+        );
+        if qemu_img {
+            assert!(qemu(&at("child.vmdk")) == model, "{sectors} sectors");
+            assert!(
+                qemu(&at("alone.vmdk")) == grains.disk(),
+                "{sectors} sectors"
+            );
+        }
+        // dissect (3.21) shows a parent's bytes through unmapped grains, so only without a parent.
+        if python {
+            assert!(
+                dissect(&at("child-delta.vmdk")) == grains.disk(),
+                "{sectors} sectors"
+            );
+        }
+    }
+}
