@@ -381,6 +381,7 @@ fn qemu_and_dissect_read_a_vmfs_sparse_child() {
         assert!(folder.join("a child-delta.vmdk").exists());
         let expected = sha256(&changed);
         assert_eq!(qemu.sha256(folder, "vmdk", "a child.vmdk"), expected);
+        assert_eq!(vdisk_hash(folder, "a child.vmdk"), expected);
         // dissect fails on a parent whose last grain is not whole.
         if size.is_multiple_of(64 << 10) {
             readers.check(folder, "dissect-vmdk", &["a child.vmdk"], &expected);

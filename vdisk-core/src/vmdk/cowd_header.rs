@@ -76,6 +76,14 @@ impl CowdHeader {
         Ok(header)
     }
 
+    /// The bytes to write.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+        let mut out = Cursor::new(Vec::new());
+        self.write(&mut out)
+            .map_err(|e| Error::new(ErrorKind::Io, "header", e.to_string()))?;
+        Ok(out.into_inner())
+    }
+
     /// What the tables behind this header look like.
     pub(super) fn shape(&self) -> Shape {
         Shape {

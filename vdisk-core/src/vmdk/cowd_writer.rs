@@ -7,7 +7,10 @@
     reason = "sizes are ours, and far below 2^64"
 )]
 
-use super::disk_structs::entry_bytes;
+use super::{
+    cowd_header::{COWD_GTES_PER_GT, COWD_HEADER, CowdHeader},
+    disk_structs::entry_bytes,
+};
 use crate::{
     Error, ErrorKind, ImageWriter, Result,
     target::Target,
@@ -16,11 +19,9 @@ use crate::{
 use std::ops::Range;
 
 /// Sectors of the header.
-const HEADER_SECTORS: u64 = 4;
-/// Bytes of the header.
-const HEADER_LEN: usize = 2048;
+const HEADER_SECTORS: u64 = COWD_HEADER / SECTOR;
 /// Entries of a grain table. A grain is one sector, as ESXi writes it.
-const GTES: usize = 4096;
+const GTES: usize = COWD_GTES_PER_GT as usize;
 /// Sectors of a grain table.
 const TABLE_SECTORS: u64 = GTES as u64 * 4 / SECTOR;
 /// Bytes of the disk that a grain table covers.
@@ -100,19 +101,22 @@ impl<T: Target> CowdWriter<T> {
         let tables = u32::try_from(self.directory.len());
         let tables =
             tables.map_err(|_| Error::new(ErrorKind::Limit, "directory", "is too long"))?;
-        let fields = [
-            1, // version
-            3, // flags, the same in all files
-            self.sectors,
-            1, // sectors of a grain
-            narrow(HEADER_SECTORS)?,
-            tables,
-            narrow(self.next)?,
-        ];
-        let mut bytes = b"COWD".to_vec();
-        bytes.extend(fields.iter().flat_map(|f| f.to_le_bytes()));
-        bytes.resize(HEADER_LEN, 0);
-        Ok(bytes)
+        let header = CowdHeader {
+            version: 1,
+            flags: 3, // the same in all files
+            capacity: self.sectors,
+            grain_size: 1,
+            gd_offset: narrow(HEADER_SECTORS)?,
+            gd_entries: tables,
+            free_sector: narrow(self.next)?,
+            origin: [0; 1028],
+            generation: 0,
+            name: [0; 60],
+            description: [0; 512],
+            saved_generation: 0,
+            unclean_shutdown: 0,
+        };
+        header.bytes()
     }
 }
 

@@ -1,8 +1,8 @@
 //! VMDK: the disks of VMware, as written by many others.
 //!
 //! Read: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, the flat
-//! vmfs types and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
-//! twoGbMaxExtentFlat, vmfs and streamOptimized.
+//! vmfs types, vmfsSparse, seSparse and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
+//! twoGbMaxExtentFlat, vmfs, vmfsSparse (children) and streamOptimized.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]

@@ -13,6 +13,7 @@ mod cowd;
 mod hosted;
 mod peers;
 mod sesparse;
+mod write;
 
 use std::{collections::HashMap, ffi::OsString};
 use vdisk_core::{
