@@ -11,9 +11,16 @@
     reason = "a test may fail by a panic"
 )]
 
+#[allow(dead_code, reason = "the tests of VHDX use the rest")]
+#[path = "../vhdx/builder.rs"]
+mod builder;
+#[allow(dead_code, reason = "the tests of VHDX use the rest")]
+#[path = "../vhdx/sparse.rs"]
+mod sparse;
 mod table;
 mod vhd;
 mod vhd_rows;
+mod vhdx;
 mod vmdk_sparse;
 
 use std::{collections::BTreeSet, path::Path};
@@ -28,7 +35,7 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vhd::images(), vmdk_sparse::images()]
+    [vhd::images(), vhdx::images(), vmdk_sparse::images()]
         .into_iter()
         .flatten()
         .collect()
