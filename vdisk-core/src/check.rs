@@ -203,6 +203,15 @@ impl Findings {
         self.worst = self.worst.max(other.worst);
     }
 
+    /// The same, but none of them can be repaired.
+    #[must_use]
+    pub fn without_repairs(mut self) -> Self {
+        for finding in &mut self.list {
+            finding.repair = None;
+        }
+        self
+    }
+
     /// All changes that the findings carry, in order.
     pub fn patches(&self) -> Vec<Patch> {
         let repairs = self.list.iter().filter_map(|f| f.repair.as_ref());

@@ -15,6 +15,7 @@
 
 mod bat;
 mod bitmap;
+mod check;
 mod disk_structs;
 mod facts;
 mod fixed;
@@ -30,6 +31,7 @@ mod writer;
 
 use crate::{
     Format, Image, ImageWriter, Layer, Place, Result, Subformat,
+    check::{Checkup, Findings},
     format::{Context, Spec},
     storage::ImageFile,
     target::Target,
@@ -102,6 +104,9 @@ impl Format for Vhdx {
             Image::new(vec![file], Box::new(layout)),
             facts,
         ))
+    }
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
     fn create<'a>(
         &self,

@@ -18,8 +18,10 @@ use std::{
     process::{Command, Stdio},
 };
 use vdisk_core::{
-    Chain, Disk, FileResolver, Ids, OpenOptions,
-    format::{Options, Spec},
+    Chain, Disk, FileResolver, Ids, Job, OpenOptions,
+    format::{self, Options, Spec},
+    ops::check::{Extent, check},
+    patch,
     testing::contents,
 };
 
@@ -199,6 +201,62 @@ fn qemu_replays_a_log_to_the_same_disk() {
     assert!(replayed.top().facts().warnings.is_empty());
     assert!(contents(&replayed).unwrap() == ours);
     assert!(ours != contents(&open_sparse(sample().file, false).unwrap()).unwrap());
+}
+
+/// What our repair leaves is clean for qemu, which then reads what was read through the log.
+#[test]
+fn qemu_finds_nothing_wrong_after_a_repair() {
+    if !there("qemu-img".as_ref(), &["--version"]) {
+        return;
+    }
+    let mut dirty = sample();
+    // Around the end of the log, and the file becomes longer.
+    let start = (1 << 20) - 8192;
+    let steps = vec![
+        Step::Page(4 << 20, page(3)),
+        Step::Zero((5 << 20) + 4096, 65536),
+    ];
+    let mut last = entry(
+        78,
+        start as u32,
+        vec![Step::Page((4 << 20) + 4096, page(5))],
+    );
+    last.last = 8 << 20;
+    log(&mut dirty, start, &[entry(77, start as u32, steps), last]);
+    // Also the two parts that have copies, and the signature.
+    dirty.file.put((64 << 10) + 100, &[1]);
+    dirty.file.put((192 << 10) + 100, &[1]);
+    dirty.file.put(0, b"VHDXFILE");
+    let folder = tempfile::tempdir().unwrap();
+    let (image, raw) = (folder.path().join("a.vhdx"), folder.path().join("a.raw"));
+    fs::write(&image, dirty.file.to_vec()).unwrap();
+    let resolver = FileResolver::default();
+    let options = OpenOptions {
+        format: Some(format::named("vhdx").unwrap()),
+        ..OpenOptions::new(&resolver)
+    };
+    let ours = contents(&vdisk_core::open(&image, &options).unwrap()).unwrap();
+    let look = || check(&image, &options, Extent::default(), &Job::default()).unwrap();
+    let found = look().findings;
+    let rules: Vec<&str> = found.list().iter().map(|f| f.rule).collect();
+    let expected = [
+        "signature",
+        "header-damaged",
+        "log-dirty",
+        "region-table-damaged",
+    ];
+    assert_eq!(rules, expected);
+    patch::apply(&found.patches()).unwrap();
+    assert!(look().findings.list().is_empty());
+    assert_eq!(fs::metadata(&image).unwrap().len(), 8 << 20);
+    fs::write(&raw, &ours).unwrap();
+    run(Command::new("qemu-img")
+        .args(["check", "-q", "-f", "vhdx"])
+        .arg(&image));
+    run(Command::new("qemu-img")
+        .args(["compare", "-q", "-f", "vhdx", "-F", "raw"])
+        .args([&image, &raw]));
+    assert!(contents(&open_path(&image)).unwrap() == ours);
 }
 
 /// A base, a child of it and a grandchild in `folder`; returns what the grandchild reads as.
