@@ -19,7 +19,7 @@ use std::{
     path::Path,
 };
 use support::{
-    Dice, contents,
+    Dice, contents, file_sha256,
     peers::{Qemu, Readers},
     sha256, vdisk, vdisk_hash, vdisk_json,
 };
@@ -28,8 +28,12 @@ use support::{
 const SIZES: [usize; 5] = [512, 64 << 10, 100 << 10, (3 << 20) + 512, 9 << 20];
 
 /// What the program writes: format, subformat, and the name qemu has for the format.
-const WRITTEN: [(&str, &str, &str); 4] = [
+const WRITTEN: [(&str, &str, &str); 8] = [
     ("vmdk", "monolithicSparse", "vmdk"),
+    ("vmdk", "monolithicFlat", "vmdk"),
+    ("vmdk", "twoGbMaxExtentSparse", "vmdk"),
+    ("vmdk", "twoGbMaxExtentFlat", "vmdk"),
+    ("vmdk", "vmfs", "vmdk"),
     ("vmdk", "streamOptimized", "vmdk"),
     ("vhd", "dynamic", "vpc"),
     ("vhd", "fixed", "vpc"),
@@ -311,7 +315,9 @@ fn maps_agree_with_qemu() {
     qemu.img(folder, &[&["convert"], &arguments[..]].concat());
     assert_same_map(&qemu, folder, "vpc", "by-qemu.vhd");
     for (format, subformat, driver) in WRITTEN {
-        if subformat != "fixed" && (driver != "vpc" || qemu.sizes_vhd_exactly) {
+        // qemu maps holes of flat extents as data, and says only that they are zero.
+        let flat = ["fixed", "monolithicFlat", "twoGbMaxExtentFlat", "vmfs"].contains(&subformat);
+        if !flat && (driver != "vpc" || qemu.sizes_vhd_exactly) {
             let image = format!("{subformat}.{format}");
             convert(folder, "in.raw", &image, subformat);
             assert_same_map(&qemu, folder, driver, &image);
@@ -422,6 +428,63 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
             }
         }
         below.insert(0, level);
+    }
+}
+
+#[test]
+fn extents_of_a_split_disk_meet_where_others_expect_it() {
+    let (Some(qemu), Some(readers)) = (Qemu::find(), Readers::find()) else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    // Data across the end of the first extent, and at the odd end of the second.
+    let border = 2047_u64 << 20;
+    let size = border + (5 << 20) + 512;
+    let raw = File::create(folder.join("in.raw")).unwrap();
+    raw.set_len(size).unwrap();
+    let bytes = contents(&mut Dice(600), 600 << 10);
+    raw.write_all_at(&bytes, border - (300 << 10)).unwrap();
+    raw.write_all_at(&bytes, size - bytes.len() as u64).unwrap();
+    let expected = file_sha256(&folder.join("in.raw"));
+    for (subformat, letter) in [("twoGbMaxExtentSparse", 's'), ("twoGbMaxExtentFlat", 'f')] {
+        let image = format!("{subformat}.vmdk");
+        convert(folder, "in.raw", &image, subformat);
+        for (number, exists) in [(1, true), (2, true), (3, false)] {
+            let extent = format!("{subformat}-{letter}{number:03}.vmdk");
+            assert_eq!(folder.join(&extent).exists(), exists, "{extent}");
+        }
+        let compare = ["compare", "-q", "-f", "raw", "-F", "vmdk", "in.raw", &image];
+        qemu.img(folder, &compare);
+        assert_eq!(vdisk_hash(folder, &image), expected);
+        readers.check(folder, "libvmdk", &[&image], &expected);
+    }
+}
+
+#[test]
+fn what_a_descriptor_names_is_known_to_qemu() {
+    let Some(qemu) = Qemu::find() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    for (subformat, extent) in [
+        ("monolithicFlat", "a disk-flat.vmdk"),
+        ("twoGbMaxExtentSparse", "a disk-s001.vmdk"),
+        ("twoGbMaxExtentFlat", "a disk-f001.vmdk"),
+        ("vmfs", "a disk-flat.vmdk"),
+    ] {
+        let arguments = ["create", "a disk.vmdk", "-s", "3M", "--force"];
+        vdisk(
+            folder,
+            &[&arguments[..], &["--subformat", subformat]].concat(),
+        )
+        .good();
+        let info = qemu.img(folder, &["info", "--output=json", "a disk.vmdk"]);
+        let info: Value = serde_json::from_str(&info).unwrap();
+        assert_eq!(info["format"], "vmdk", "{info}");
+        let data = &info["format-specific"]["data"];
+        assert_eq!(data["create-type"], subformat);
+        assert_eq!(data["extents"][0]["filename"], extent);
+        assert_eq!(info["virtual-size"], 3 << 20);
     }
 }
 
