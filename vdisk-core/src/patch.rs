@@ -143,8 +143,26 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
             .iter()
             .filter(|p| p.file.tag.id == Some(*id))
             .collect();
-        backups.extend(save(file, &own)?);
+        match save(file, &own) {
+            Ok(backup) => backups.extend(backup),
+            Err(error) => {
+                // Nothing was changed yet: backups that undo nothing would only confuse.
+                for backup in &backups {
+                    let _ = std::fs::remove_file(backup);
+                }
+                return Err(error);
+            }
+        }
     }
+    write(patches, &open).map_err(|error| match backups.is_empty() {
+        true => error,
+        false => half_done(&error, &backups),
+    })?;
+    Ok(backups)
+}
+
+/// Makes the changes in the files that were opened for it.
+fn write(patches: &[Patch], open: &[(FileId, File)]) -> Result<()> {
     for patch in patches {
         let path = patch.file.path();
         let Some((_, file)) = open.iter().find(|(id, _)| patch.file.tag.id == Some(*id)) else {
@@ -158,10 +176,28 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
         };
         done.map_err(|e| Error::io("write", e)).in_file(path)?;
     }
-    for (_, file) in &open {
+    for (_, file) in open {
         file.sync_all().map_err(|e| Error::io("flush", e))?;
     }
-    Ok(backups)
+    Ok(())
+}
+
+/// Says where what was replaced is kept, after a change that failed half-way.
+fn half_done(error: &Error, backups: &[PathBuf]) -> Error {
+    let names: Vec<String> = backups
+        .iter()
+        .map(|backup| format!("'{}'", backup.display()))
+        .collect();
+    let detail = format!(
+        "{}; some of it may be written, and what was replaced is kept in {}",
+        error.detail(),
+        names.join(" and ")
+    );
+    let half = Error::new(error.kind(), error.part().to_owned(), detail);
+    match error.file() {
+        Some(path) => half.path(path),
+        None => half,
+    }
 }
 
 fn identity(file: &ImageFile) -> Result<FileId> {
@@ -430,11 +466,12 @@ impl<T: Read> Hashed<T> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads the digest, and says whether it is that of what was read.
+    /// Reads the digest, and says whether it is that of what was read, and the last there is.
     fn digest_matches(self) -> io::Result<bool> {
         let Self { mut inner, digest } = self;
         let mut stored = [0; 32];
         inner.read_exact(&mut stored)?;
-        Ok(digest.finalize().as_slice() == stored)
+        let more = inner.read(&mut [0])?;
+        Ok(more == 0 && digest.finalize().as_slice() == stored)
     }
 }

@@ -44,6 +44,7 @@ impl<'a> OvaWriter<'a> {
         let disk_name = names.disk();
         let inner = Spec {
             name: &disk_name,
+            // The disk's descriptor says what it is itself, not what it lies in.
             subformat: subformat(&Vmdk, Some("streamOptimized"))?,
             ..spec.clone()
         };

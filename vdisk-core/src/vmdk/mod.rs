@@ -1,7 +1,8 @@
 //! VMDK: the disks of VMware, as written by many others.
 //!
-//! Read: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, the flat
-//! vmfs types and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
+//! Read: every type but those that only an ESX host can make sense of (vsanSparse, and raw device
+//! mappings whose device is elsewhere). What decides is the extent lines and the first bytes of
+//! their files, not `createType`, which is only shown. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
 //! twoGbMaxExtentFlat, vmfs and streamOptimized.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -12,10 +12,15 @@
 )]
 
 mod ova;
+mod qcow2;
 mod table;
+mod vdi;
 mod vhd;
 mod vhd_rows;
+mod vmdk_descriptor;
+mod vmdk_esx;
 mod vmdk_sparse;
+mod vmdk_stream;
 
 use std::{collections::BTreeSet, path::Path};
 use table::{Files, Image, Row};
@@ -29,10 +34,19 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vhd::images(), vmdk_sparse::images(), ova::images()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        vhd::images(),
+        ova::images(),
+        qcow2::images(),
+        vdi::images(),
+        vmdk_sparse::images(),
+        vmdk_stream::images(),
+        vmdk_descriptor::images(),
+        vmdk_esx::images(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn what_cannot_be_read_is_found() {
 #[test]
 fn the_table_is_as_large_as_it_claims() {
     let rows: usize = images().iter().map(|i| i.rows.len()).sum();
-    assert!(rows >= 2, "{rows} rows");
+    assert!(rows >= 120, "{rows} rows");
 }
 
 fn look(path: &Path, deep: bool) -> Result<Outcome> {
