@@ -6,7 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 11] = [
     "",
     "info",
     "map",
@@ -17,6 +17,7 @@ const VERBS: [&str; 10] = [
     "diff",
     "dedup-report",
     "hash",
+    "set",
 ];
 
 /// Compared with `help.txt`; `UPDATE=1` writes it anew.

@@ -85,7 +85,7 @@ fn built(format: &dyn Format) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Formats whose only way to be a child is a subformat of its own.
 fn only_child(subformat: &Subformat) -> bool {
-    subformat.name == "differencing"
+    ["differencing", "vmfsSparse"].contains(&subformat.name)
 }
 
 /// The layer as a file, alone and under its parents, must conform and hold `model`.

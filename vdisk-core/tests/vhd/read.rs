@@ -31,6 +31,8 @@ fn findings(bytes: &[u8], deep: bool) -> Result<Findings> {
     let context = Context {
         resolver: &Deny,
         overlay: false,
+        disk: None,
+        verify: false,
     };
     let checkup = Checkup {
         context,
