@@ -66,11 +66,8 @@ fn other_programs_take_apart_what_vdisk_writes() {
         // The descriptor with the extracted files beside it is a package, too.
         assert_eq!(vdisk_hash(folder, "vm.ovf"), expected);
         let checked = vdisk_json(folder, &["check", "--deep", "vm.ova"]);
-        assert_eq!(
-            checked["findings"].as_array().unwrap().len(),
-            0,
-            "{checked}"
-        );
+        // Notes may be there: they need nothing.
+        assert_eq!(checked["verdict"], "nothing is wrong", "{checked}");
     }
 }
 
@@ -153,11 +150,8 @@ fn vdisk_reads_packages_that_others_make() {
             Some(0)
         );
         let checked = vdisk_json(folder, &["check", "--deep", "vm.ova"]);
-        assert_eq!(
-            checked["findings"].as_array().unwrap().len(),
-            0,
-            "{checked}"
-        );
+        // Notes may be there: they need nothing.
+        assert_eq!(checked["verdict"], "nothing is wrong", "{checked}");
     }
 }
 

@@ -162,16 +162,13 @@ impl Findings {
         }
     }
 
-    /// Adds what was found in a part of the image that cannot be repaired where it lies.
-    pub(crate) fn add_part(&mut self, part: Self) {
-        for (rule, count) in part.counts {
-            *self.counts.entry(rule).or_default() += count;
+    /// The same findings about something that cannot be changed where it lies.
+    #[must_use]
+    pub(crate) fn without_repairs(mut self) -> Self {
+        for finding in &mut self.list {
+            finding.repair = None;
         }
-        self.list
-            .extend(part.list.into_iter().map(|finding| Finding {
-                repair: None,
-                ..finding
-            }));
+        self
     }
 
     /// What was kept, in the order in which it was found.

@@ -46,7 +46,7 @@ pub(super) fn check(file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findi
         checkup.job.advance(0)?;
         let mut own = Findings::default();
         let checked = one(&package, disk, file, checkup, &mut own);
-        findings.add_part(own);
+        findings.append(own.without_repairs());
         told(checked, &package.file, findings)?;
     }
     Ok(())

@@ -43,7 +43,7 @@ fn vhd() -> Vec<u8> {
     put(&mut footer, 36, b"Wi2k");
     put(&mut footer, 40, &(DISK as u64).to_be_bytes());
     put(&mut footer, 48, &(DISK as u64).to_be_bytes());
-    put(&mut footer, 56, &[0, 7, 4, 17]);
+    put(&mut footer, 56, &[0, 1, 4, 17]);
     put(&mut footer, 60, &2u32.to_be_bytes());
     put(&mut footer, 68, &[7; 16]);
     let sum: u32 = footer.iter().map(|b| u32::from(*b)).sum();
