@@ -1,6 +1,6 @@
 //! Where a new image goes and what it will be: the same flags and the same steps for every verb.
 //!
-//! A file appears whole or not at all; standard output takes only what can be written in order.
+//! An image appears whole or not at all, whatever files it is made of; standard output takes only what can be written in order.
 
 use crate::{
     args::{format_parser, shown},
@@ -15,8 +15,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Deny, Disk, Error, ErrorKind, FORMATS, Format, Identity, Ids, ImageWriter, OpenOptions, Result,
-    Subformat,
+    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, OpenOptions,
+    Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{convert, hash},
@@ -34,7 +34,7 @@ pub(crate) struct WriteArgs {
     /// Variant of the format, such as streamOptimized, fixed or dynamic
     #[arg(long, value_name = "NAME")]
     subformat: Option<String>,
-    /// Replace an existing file
+    /// Replace existing files
     #[arg(long)]
     force: bool,
     /// Do not wait until the new file is safely on the medium
@@ -273,10 +273,11 @@ impl Destination {
             return Ok(written);
         };
         output.publish()?;
+        let resolver = FileResolver::default(); // the extents lie beside the image
         let options = OpenOptions {
             format: Some(self.shape.format),
             verify: false,
-            ..OpenOptions::new(&Deny)
+            ..OpenOptions::new(&resolver)
         };
         // The image is there, whatever this finds.
         if let Ok(layer) = open_layer(&self.path, &options) {

@@ -2,7 +2,8 @@
 //!
 //! Which peers there are and what they cannot do is in `support/peers.rs`. Beyond that:
 //! qemu-img reads a differencing VHD as if it had no parent, libvmdk misreads zeroed grains
-//! (grain table entry 1), and dissect fails on a VMDK whose last grain is not whole.
+//! (grain table entry 1), dissect fails on a VMDK whose last grain is not whole, and 7-Zip refuses a
+//! VHDX whose size is not a multiple of 4 KiB.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -19,7 +20,7 @@ use std::{
     path::Path,
 };
 use support::{
-    Dice, contents,
+    Dice, contents, file_sha256,
     peers::{Qemu, Readers},
     sha256, vdisk, vdisk_hash, vdisk_json,
 };
@@ -28,11 +29,17 @@ use support::{
 const SIZES: [usize; 5] = [512, 64 << 10, 100 << 10, (3 << 20) + 512, 9 << 20];
 
 /// What the program writes: format, subformat, and the name qemu has for the format.
-const WRITTEN: [(&str, &str, &str); 4] = [
+const WRITTEN: [(&str, &str, &str); 10] = [
     ("vmdk", "monolithicSparse", "vmdk"),
+    ("vmdk", "monolithicFlat", "vmdk"),
+    ("vmdk", "twoGbMaxExtentSparse", "vmdk"),
+    ("vmdk", "twoGbMaxExtentFlat", "vmdk"),
+    ("vmdk", "vmfs", "vmdk"),
     ("vmdk", "streamOptimized", "vmdk"),
     ("vhd", "dynamic", "vpc"),
     ("vhd", "fixed", "vpc"),
+    ("vhdx", "dynamic", "vhdx"),
+    ("vhdx", "fixed", "vhdx"),
 ];
 
 /// Makes `in.raw` in `folder`; returns the digest of its bytes.
@@ -70,7 +77,7 @@ fn qemu_reads_what_vdisk_writes() {
         for (format, subformat, driver) in WRITTEN {
             let image = format!("{subformat}.{format}");
             convert(folder, "in.raw", &image, subformat);
-            if driver == "vmdk" {
+            if driver != "vpc" {
                 qemu.img(folder, &["check", "-q", "-f", driver, &image]);
             }
             let read = qemu.sha256(folder, driver, &image);
@@ -91,6 +98,12 @@ fn vdisk_reads_what_qemu_writes() {
         ("vmdk", "subformat=streamOptimized"),
         ("vpc", "subformat=dynamic,force_size=on"),
         ("vpc", "subformat=fixed,force_size=on"),
+        ("vhdx", "subformat=dynamic"),
+        (
+            "vhdx",
+            "subformat=dynamic,block_state_zero=off,block_size=1M",
+        ),
+        ("vhdx", "subformat=fixed"),
         // Without force_size the disk grows to whole cylinders.
         ("vpc", "subformat=dynamic"),
         ("vpc", "subformat=fixed"),
@@ -110,7 +123,7 @@ fn vdisk_reads_what_qemu_writes() {
                 qemu.sha256(folder, driver, &image),
                 "{options} of {size}"
             );
-            if *driver == "vmdk" || options.contains("force_size") {
+            if *driver != "vpc" || options.contains("force_size") {
                 assert_eq!(read, expected, "{options} of {size}");
             }
         }
@@ -213,8 +226,12 @@ fn random_chains_compose_to_what_qemu_reads() {
         let expected = qemu.sha256(folder, "vmdk", top);
         assert_eq!(vdisk_hash(folder, top), expected, "seed {seed}");
 
-        let (out, driver) =
-            dice.pick(&[("out.vmdk", "vmdk"), ("out.raw", "raw"), ("out.vhd", "vpc")]);
+        let (out, driver) = dice.pick(&[
+            ("out.vmdk", "vmdk"),
+            ("out.raw", "raw"),
+            ("out.vhd", "vpc"),
+            ("out.vhdx", "vhdx"),
+        ]);
         if depth == 1 {
             convert(folder, top, out, "");
         } else {
@@ -311,7 +328,9 @@ fn maps_agree_with_qemu() {
     qemu.img(folder, &[&["convert"], &arguments[..]].concat());
     assert_same_map(&qemu, folder, "vpc", "by-qemu.vhd");
     for (format, subformat, driver) in WRITTEN {
-        if subformat != "fixed" && (driver != "vpc" || qemu.sizes_vhd_exactly) {
+        // qemu maps holes of flat extents as data, and says only that they are zero.
+        let flat = ["fixed", "monolithicFlat", "twoGbMaxExtentFlat", "vmfs"].contains(&subformat);
+        if !flat && (driver != "vpc" || qemu.sizes_vhd_exactly) {
             let image = format!("{subformat}.{format}");
             convert(folder, "in.raw", &image, subformat);
             assert_same_map(&qemu, folder, driver, &image);
@@ -369,10 +388,16 @@ fn other_readers_read_what_vdisk_writes() {
             convert(folder, "in.raw", &image, subformat);
             let names = match format {
                 "vmdk" => ["libvmdk", "dissect-vmdk", "7zip-vmdk"],
+                "vhdx" => ["libvhdi", "dissect-vhdx", "7zip-vhdx"],
                 _ => ["libvhdi", "dissect-vhd", "7zip-vhd"],
             };
             for reader in names {
-                if reader == "dissect-vmdk" && !size.is_multiple_of(64 << 10) {
+                let unit = match reader {
+                    "dissect-vmdk" => 64 << 10,
+                    "7zip-vhdx" => 4096,
+                    _ => 512,
+                };
+                if !size.is_multiple_of(unit) {
                     continue;
                 }
                 readers.check(folder, reader, &[&image], &expected);
@@ -390,7 +415,7 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
     let folder = temp.path();
     let mut bytes = contents(&mut Dice(500), 8 << 20);
     fs::write(folder.join("in.raw"), &bytes).unwrap();
-    for format in ["vmdk", "vhd"] {
+    for format in ["vmdk", "vhd", "vhdx"] {
         convert(folder, "in.raw", &format!("base.{format}"), "");
     }
     // Two levels of changes, none of them to zero: libvmdk misreads zeroed grains.
@@ -406,7 +431,7 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
         let raw = format!("{level}.raw");
         fs::write(folder.join(&raw), &bytes).unwrap();
         let expected = sha256(&bytes);
-        for format in ["vmdk", "vhd"] {
+        for format in ["vmdk", "vhd", "vhdx"] {
             let named = |name: &str| format!("{name}.{format}");
             let image = named(level);
             make_delta(folder, &named(below[0]), &raw, &image);
@@ -414,14 +439,72 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
             let chain: Vec<String> = [level].iter().chain(&below).map(|n| named(n)).collect();
             let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
             let names = match format {
-                "vmdk" => ["libvmdk", "dissect-vmdk"],
-                _ => ["libvhdi", "7zip-vhd"],
+                "vmdk" => ["libvmdk", "dissect-vmdk"].as_slice(),
+                "vhdx" => &["libvhdi", "dissect-vhdx", "7zip-vhdx"],
+                _ => &["libvhdi", "7zip-vhd"],
             };
             for reader in names {
                 readers.check(folder, reader, &chain, &expected);
             }
         }
         below.insert(0, level);
+    }
+}
+
+#[test]
+fn extents_of_a_split_disk_meet_where_others_expect_it() {
+    let (Some(qemu), Some(readers)) = (Qemu::find(), Readers::find()) else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    // Data across the end of the first extent, and at the odd end of the second.
+    let border = 2047_u64 << 20;
+    let size = border + (5 << 20) + 512;
+    let raw = File::create(folder.join("in.raw")).unwrap();
+    raw.set_len(size).unwrap();
+    let bytes = contents(&mut Dice(600), 600 << 10);
+    raw.write_all_at(&bytes, border - (300 << 10)).unwrap();
+    raw.write_all_at(&bytes, size - bytes.len() as u64).unwrap();
+    let expected = file_sha256(&folder.join("in.raw"));
+    for (subformat, letter) in [("twoGbMaxExtentSparse", 's'), ("twoGbMaxExtentFlat", 'f')] {
+        let image = format!("{subformat}.vmdk");
+        convert(folder, "in.raw", &image, subformat);
+        for (number, exists) in [(1, true), (2, true), (3, false)] {
+            let extent = format!("{subformat}-{letter}{number:03}.vmdk");
+            assert_eq!(folder.join(&extent).exists(), exists, "{extent}");
+        }
+        let compare = ["compare", "-q", "-f", "raw", "-F", "vmdk", "in.raw", &image];
+        qemu.img(folder, &compare);
+        assert_eq!(vdisk_hash(folder, &image), expected);
+        readers.check(folder, "libvmdk", &[&image], &expected);
+    }
+}
+
+#[test]
+fn what_a_descriptor_names_is_known_to_qemu() {
+    let Some(qemu) = Qemu::find() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    for (subformat, extent) in [
+        ("monolithicFlat", "a disk-flat.vmdk"),
+        ("twoGbMaxExtentSparse", "a disk-s001.vmdk"),
+        ("twoGbMaxExtentFlat", "a disk-f001.vmdk"),
+        ("vmfs", "a disk-flat.vmdk"),
+    ] {
+        let arguments = ["create", "a disk.vmdk", "-s", "3M", "--force"];
+        vdisk(
+            folder,
+            &[&arguments[..], &["--subformat", subformat]].concat(),
+        )
+        .good();
+        let info = qemu.img(folder, &["info", "--output=json", "a disk.vmdk"]);
+        let info: Value = serde_json::from_str(&info).unwrap();
+        assert_eq!(info["format"], "vmdk", "{info}");
+        let data = &info["format-specific"]["data"];
+        assert_eq!(data["create-type"], subformat);
+        assert_eq!(data["extents"][0]["filename"], extent);
+        assert_eq!(info["virtual-size"], 3 << 20);
     }
 }
 
@@ -437,13 +520,14 @@ fn disks_as_large_as_the_formats_allow() {
         ("from.vmdk", "to.vmdk", "vmdk", 2048 * gib),
         ("from.raw", "to-2040.vmdk", "vmdk", 2040 * gib),
         ("from.raw", "to.vhd", "vpc", 2040 * gib),
+        ("large.raw", "to.vhdx", "vhdx", 8192 * gib),
         ("to.vhd", "back.vmdk", "vmdk", 2040 * gib),
     ] {
         let write = format!("write -q -P 0xc7 {} 512", size - 512);
         let read = write.replace("write", "read");
         let length = size.to_string();
         if !folder.join(from).exists() {
-            let format = from.strip_prefix("from.").unwrap();
+            let (_, format) = from.split_once('.').unwrap();
             qemu.img(folder, &["create", "-q", "-f", format, from, &length]);
             qemu.io(folder, format, from, &[write]);
         }

@@ -111,6 +111,9 @@ pub struct Options {
     pub adapter: Option<String>,
     /// Virtual hardware version that a VMDK descriptor names.
     pub hardware_version: Option<u32>,
+    /// Most bytes of one extent of a disk that is cut into several (VMDK twoGbMaxExtent types): a
+    /// multiple of 64 KiB, at most the 2047 MiB that products write.
+    pub extent_size: Option<u64>,
 }
 
 /// The parent that a new child records.
@@ -232,6 +235,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// Who this image is, for a child to check.
     pub identity: Option<Identity>,
+    /// Who it is to children that go by something else: the VirtualBox UUID of a VMDK.
+    pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
 }

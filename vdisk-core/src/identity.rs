@@ -1,5 +1,6 @@
 //! Who an image is, and whom a child expects its parent to be.
 
+use crate::format::Facts;
 use std::{ffi::OsString, fmt};
 
 /// What a child records of its parent and checks when it is opened.
@@ -7,7 +8,7 @@ use std::{ffi::OsString, fmt};
 pub enum Identity {
     /// VMDK content ID: changes whenever the contents do.
     Cid(u32),
-    /// VHD unique ID, in the byte order of the file.
+    /// VHD unique ID in the byte order of the file, or the one that VirtualBox gave to a VMDK.
     Uuid([u8; 16]),
     /// Who a VDI is and in which state, both in the byte order of the file.
     Vdi {
@@ -54,9 +55,13 @@ pub struct ParentRef {
 }
 
 impl ParentRef {
-    /// True if an image of this identity is the parent.
-    pub fn is(&self, identity: Option<Identity>) -> bool {
-        identity == self.identity || (self.alternative.is_some() && identity == self.alternative)
+    /// True if an image of which `facts` tell is the parent, by one of its identities. Never for a
+    /// parent of which none is recorded.
+    pub fn is(&self, facts: &Facts) -> bool {
+        let own = [facts.identity, facts.other_identity];
+        let wanted = [self.identity, self.alternative];
+        let mut wanted = wanted.iter().filter(|w| w.is_some());
+        wanted.any(|w| own.contains(w))
     }
 }
 

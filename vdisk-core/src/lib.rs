@@ -16,6 +16,7 @@ pub mod open;
 pub mod ops;
 pub mod ova;
 pub mod patch;
+pub mod profile;
 pub mod qcow2;
 pub mod raw;
 mod resolve;

@@ -54,6 +54,9 @@ pub const ZSTD_WINDOW: u64 = 8 << 20;
 /// Entries of a VDI block map: 64 TiB of blocks of 1 MiB.
 pub const VDI_BLOCKS: u32 = 64 << 20;
 
+/// Bytes at the end of a file in which the footer of a VHD is looked for that others follow: tools
+/// fill files up to a MiB.
+pub const AFTER_FOOTER: u64 = 1 << 20;
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 

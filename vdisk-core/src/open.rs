@@ -245,7 +245,7 @@ fn parent(
 
 /// True if `found` is the parent that is recorded, as far as anything about it is.
 fn is_wanted(found: &Layer, wanted: &ParentRef) -> bool {
-    wanted.identity.is_none() || wanted.is(found.facts().identity)
+    wanted.identity.is_none() || wanted.is(found.facts())
 }
 
 /// Opens `file` as the parent that is recorded.
@@ -302,10 +302,15 @@ fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format>> {
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
+    // What the child goes by, if the found one has it too.
+    let has = match (wanted.identity, found.facts().other_identity) {
+        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
+        _ => found.facts().identity,
+    };
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),
-        name(found.facts().identity),
+        name(has),
         name(wanted.identity),
     );
     Error::new(ErrorKind::Reference, "parent", detail)
@@ -378,6 +383,15 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
+    if by_name == Some("vmdk")
+        && let Some(name) = vmdk::descriptor_beside(file)
+    {
+        let detail = format!(
+            "has no VMDK signature: it looks like the data of a flat disk; open its descriptor '{}'",
+            name.display()
+        );
+        return Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path());
+    }
     let detail = match by_name {
         _ if file.size == 0 => "is empty",
         Some("vmdk") => {

@@ -38,6 +38,16 @@ pub enum Change {
         /// What.
         bytes: Vec<u8>,
     },
+    /// Copies `len` bytes of the file from the offset `from` to the offset `at`; neither range is
+    /// past the end, and they do not overlap. For tables of any size, which need not be held.
+    Copy {
+        /// Where from.
+        from: u64,
+        /// Where to.
+        at: u64,
+        /// How many bytes.
+        len: u64,
+    },
     /// Makes the file this long; new bytes are zero.
     Resize(u64),
     /// Waits until all steps before this one are on the medium.
@@ -50,6 +60,14 @@ impl Patch {
         Self {
             file: file.clone(),
             change: Change::Write { at, bytes },
+        }
+    }
+
+    /// Copies `len` bytes from `from` to `at`.
+    pub fn copy(file: &ImageFile, from: u64, at: u64, len: u64) -> Self {
+        Self {
+            file: file.clone(),
+            change: Change::Copy { from, at, len },
         }
     }
 
@@ -75,6 +93,9 @@ impl std::fmt::Debug for Patch {
         let path = self.file.path().display();
         match &self.change {
             Change::Write { at, bytes } => write!(f, "{path}: {} bytes at {at:#x}", bytes.len()),
+            Change::Copy { from, at, len } => {
+                write!(f, "{path}: {len} bytes from {from:#x} to {at:#x}")
+            }
             Change::Resize(size) => write!(f, "{path}: size {size}"),
             Change::Flush => write!(f, "{path}: flush"),
         }
@@ -122,8 +143,26 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
             .iter()
             .filter(|p| p.file.tag.id == Some(*id))
             .collect();
-        backups.extend(save(file, &own)?);
+        match save(file, &own) {
+            Ok(backup) => backups.extend(backup),
+            Err(error) => {
+                // Nothing was changed yet: backups that undo nothing would only confuse.
+                for backup in &backups {
+                    let _ = std::fs::remove_file(backup);
+                }
+                return Err(error);
+            }
+        }
     }
+    write(patches, &open).map_err(|error| match backups.is_empty() {
+        true => error,
+        false => half_done(&error, &backups),
+    })?;
+    Ok(backups)
+}
+
+/// Makes the changes in the files that were opened for it.
+fn write(patches: &[Patch], open: &[(FileId, File)]) -> Result<()> {
     for patch in patches {
         let path = patch.file.path();
         let Some((_, file)) = open.iter().find(|(id, _)| patch.file.tag.id == Some(*id)) else {
@@ -131,15 +170,34 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
         };
         let done = match &patch.change {
             Change::Write { at, bytes } => file.write_all_at(bytes, *at),
+            Change::Copy { from, at, len } => copy_within(file, *from, *at, *len),
             Change::Resize(size) => file.set_len(*size),
             Change::Flush => file.sync_all(),
         };
         done.map_err(|e| Error::io("write", e)).in_file(path)?;
     }
-    for (_, file) in &open {
+    for (_, file) in open {
         file.sync_all().map_err(|e| Error::io("flush", e))?;
     }
-    Ok(backups)
+    Ok(())
+}
+
+/// Says where what was replaced is kept, after a change that failed half-way.
+fn half_done(error: &Error, backups: &[PathBuf]) -> Error {
+    let names: Vec<String> = backups
+        .iter()
+        .map(|backup| format!("'{}'", backup.display()))
+        .collect();
+    let detail = format!(
+        "{}; some of it may be written, and what was replaced is kept in {}",
+        error.detail(),
+        names.join(" and ")
+    );
+    let half = Error::new(error.kind(), error.part().to_owned(), detail);
+    match error.file() {
+        Some(path) => half.path(path),
+        None => half,
+    }
 }
 
 fn identity(file: &ImageFile) -> Result<FileId> {
@@ -213,6 +271,7 @@ fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
         for patch in patches {
             let (start, end) = match &patch.change {
                 Change::Write { at, bytes } => (*at, at.saturating_add(bytes.len() as u64)),
+                Change::Copy { at, len, .. } => (*at, at.saturating_add(*len)),
                 Change::Resize(new) => (*new, size),
                 Change::Flush => continue,
             };
@@ -254,6 +313,20 @@ fn create_backup(path: &Path) -> Result<(PathBuf, File)> {
     }
     let detail = "all names for a backup are taken; remove old backups";
     Err(Error::new(ErrorKind::Usage, "backup", detail).path(path))
+}
+
+fn copy_within(file: &File, from: u64, at: u64, len: u64) -> io::Result<()> {
+    let mut buf = vec![0; PIECE];
+    let mut done = 0;
+    while done < len {
+        let part = buf
+            .get_mut(..crate::disk::part_len(PIECE, done, len))
+            .unwrap_or_default();
+        file.read_exact_at(part, from.saturating_add(done))?;
+        file.write_all_at(part, at.saturating_add(done))?;
+        done += part.len() as u64;
+    }
+    Ok(())
 }
 
 fn copy_from(file: &File, start: u64, end: u64, out: &mut impl Write) -> io::Result<()> {
@@ -393,11 +466,12 @@ impl<T: Read> Hashed<T> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads the digest, and says whether it is that of what was read.
+    /// Reads the digest, and says whether it is that of what was read, and the last there is.
     fn digest_matches(self) -> io::Result<bool> {
         let Self { mut inner, digest } = self;
         let mut stored = [0; 32];
         inner.read_exact(&mut stored)?;
-        Ok(digest.finalize().as_slice() == stored)
+        let more = inner.read(&mut [0])?;
+        Ok(more == 0 && digest.finalize().as_slice() == stored)
     }
 }

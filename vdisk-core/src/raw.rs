@@ -128,12 +128,14 @@ impl Layout for RawLayout {
     }
 }
 
-struct RawWriter<'a> {
-    target: &'a mut dyn Target,
-    size: u64,
+/// Writes a file that is the disk; also the flat extents of other formats.
+pub(crate) struct RawWriter<T> {
+    pub(crate) target: T,
+    /// Bytes of the disk.
+    pub(crate) size: u64,
 }
 
-impl ImageWriter for RawWriter<'_> {
+impl<T: Target> ImageWriter for RawWriter<T> {
     fn unit(&self) -> u64 {
         4096 // what file systems keep holes in
     }
@@ -143,7 +145,7 @@ impl ImageWriter for RawWriter<'_> {
     fn zero(&mut self, _range: Range<u64>) -> Result<()> {
         Ok(())
     }
-    fn finish(self: Box<Self>) -> Result<()> {
+    fn finish(mut self: Box<Self>) -> Result<()> {
         self.target.set_size(self.size)
     }
 }

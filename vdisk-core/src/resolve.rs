@@ -19,6 +19,8 @@ use std::{
 pub enum Reference<'a> {
     /// Holds part of this same disk.
     Extent(&'a OsStr),
+    /// A device that holds part of this same disk.
+    Device(&'a OsStr),
     /// Holds what this disk does not.
     Parent(&'a ParentRef),
 }
@@ -53,7 +55,8 @@ impl Resolver for Deny {
 
 /// Opens files beneath the image's own folder, and beneath the folders and the files it is given.
 ///
-/// A link counts by where it leads. Devices, FIFOs and network names are never opened.
+/// A link counts by where it leads. FIFOs and network names are never opened, and devices only if
+/// [`devices`](Self::devices) says so.
 ///
 /// A parent recorded by an absolute or foreign path is also looked for by its bare name in the
 /// image's folder, if its identity is recorded: image sets are moved, and the identity is checked
@@ -73,12 +76,18 @@ pub struct FileResolver {
     /// Where none is recorded, as for raw disks and by qcow2, a file of the recorded format is taken
     /// (raw: by its ending), if it is the only one here and the recorded names lead nowhere.
     pub parents: Vec<PathBuf>,
+    /// Images may name block devices as their extents. Such an image can stand for any disk of this
+    /// machine.
+    pub devices: bool,
     /// How the files are read.
     pub access: Access,
 }
 
 impl Resolver for FileResolver {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        if let Reference::Device(name) = reference {
+            return Ok(vec![self.device(from, name)?]);
+        }
         let folder = from.path().parent().unwrap_or(Path::new(""));
         let mut found: Vec<ImageFile> = Vec::new();
         let mut refused = None;
@@ -130,6 +139,30 @@ impl Resolver for FileResolver {
 }
 
 impl FileResolver {
+    /// Opens the block device `name`, if that is allowed.
+    fn device(&self, from: &ImageFile, name: &OsStr) -> Result<ImageFile> {
+        use std::os::unix::fs::FileTypeExt;
+        let refused = |kind, what: &str| {
+            let detail = format!("'{}' {what}", name.display());
+            Err(Error::new(kind, "device", detail).path(from.path()))
+        };
+        if !self.devices {
+            let what = "is a device, and images may not open devices";
+            return refused(ErrorKind::Policy, what);
+        }
+        let path = Path::new(name);
+        if !path.is_absolute() {
+            return refused(ErrorKind::Reference, "is a device of another system");
+        }
+        match path.metadata() {
+            Ok(metadata) if metadata.file_type().is_block_device() => {
+                ImageFile::open(path, self.access)
+            }
+            Ok(_) => refused(ErrorKind::Reference, "is not a block device"),
+            Err(_) => refused(ErrorKind::Reference, "is a device that is not here"),
+        }
+    }
+
     /// The one file among `parents` that can be `wanted`, of which no identity is recorded.
     fn only_parent(&self, from: &ImageFile, wanted: &ParentRef) -> Result<Option<ImageFile>> {
         let mut fitting: Vec<ImageFile> = Vec::new();
@@ -154,7 +187,7 @@ impl FileResolver {
     /// The paths that `reference` may stand for, most literal first. Nothing is opened.
     fn candidates(&self, folder: &Path, reference: &Reference<'_>) -> Vec<PathBuf> {
         let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
-            Reference::Extent(name) => (vec![name], false),
+            Reference::Extent(name) | Reference::Device(name) => (vec![name], false),
             Reference::Parent(parent) => {
                 // Without an identity, nothing would tell a namesake from the parent.
                 let checked = parent.identity.is_some();
@@ -167,6 +200,10 @@ impl FileResolver {
         let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));
         let mut paths: Vec<PathBuf> = Vec::new();
         for name in &names {
+            // A backslash can be the second half of a letter in an Asian encoding.
+            if name.as_bytes().contains(&b'\\') {
+                paths.extend(folders().map(|f| f.join(name)));
+            }
             // Joining an absolute path replaces the folder: `open_beneath` decides about it.
             paths.extend(folders().map(|f| f.join(local(name))));
         }
@@ -266,7 +303,9 @@ fn local(name: &OsStr) -> PathBuf {
 
 fn describe(reference: &Reference<'_>) -> (&'static str, String) {
     match reference {
-        Reference::Extent(name) => ("extent", format!("'{}'", name.display())),
+        Reference::Extent(name) | Reference::Device(name) => {
+            ("extent", format!("'{}'", name.display()))
+        }
         Reference::Parent(parent) => {
             let names: Vec<String> = parent
                 .hints

@@ -1,13 +1,21 @@
 //! For tests: disks with known contents, and a suite that every disk must pass.
 
 use crate::{
-    Deny, Disk, Error, Extent, Format, Ids, Job, Kind, Layer, OpenOptions, Result, Subformat,
+    Deny, Disk, Error, ErrorKind, Extent, Format, Ids, Job, Kind, Layer, OpenOptions, Reference,
+    Resolver, Result, Subformat,
     disk::{check_range, extents, same_kind},
     format::{Options, ParentSpec, Spec},
     open::open_file,
     ops::{changes, convert},
     storage::ImageFile,
     target::Target,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// A disk described by runs: each ends at a position and repeats a byte, or is a hole.
@@ -99,7 +107,29 @@ pub fn image(
     parent: Option<(&dyn Disk, ParentSpec)>,
     number: u8,
 ) -> Result<Vec<u8>> {
-    let mut bytes: Vec<u8> = Vec::new();
+    let files = files(format, subformat, disk, parent, number)?;
+    match files.names().as_slice() {
+        [_] => Ok(files.get(IMAGE)),
+        names => {
+            let detail = format!("is of several files: {}", names.join(", "));
+            Err(Error::new(ErrorKind::Usage, "image", detail))
+        }
+    }
+}
+
+/// The name of the main file of an image in memory.
+const IMAGE: &str = "image";
+
+/// As [`image`], for images of several files: those that are cut are cut into small extents.
+pub fn files(
+    format: &dyn Format,
+    subformat: &'static Subformat,
+    disk: &dyn Disk,
+    parent: Option<(&dyn Disk, ParentSpec)>,
+    number: u8,
+) -> Result<Files> {
+    let files = Files::default();
+    let mut target = files.target(IMAGE);
     let (contents, spec_parent) = match parent {
         Some((contents, spec)) => (Some(contents), Some(spec)),
         None => (None, None),
@@ -107,19 +137,104 @@ pub fn image(
     let spec = Spec {
         size: disk.size(),
         subformat,
-        name: "image",
+        name: IMAGE,
         ids: Ids::derived(&[number; 32], "testing", 1_000_000_000),
         level: 1,
         parent: spec_parent,
-        options: Options::default(),
+        options: small_extents(),
     };
-    let writer = format.create(&mut bytes, &spec)?;
+    let writer = format.create(&mut target, &spec)?;
     let job = Job::default();
     match contents {
         Some(parent) => drop(changes::write(parent, disk, writer, &job)?),
         None => convert::copy(disk, writer, &job)?,
     }
-    Ok(bytes)
+    Ok(files)
+}
+
+/// Options that cut a disk of some MiB into several extents, if its subformat is cut at all.
+pub fn small_extents() -> Options {
+    Options {
+        extent_size: Some((1 << 20) + (64 << 10)),
+        ..Options::default()
+    }
+}
+
+/// Opens an image in memory of one or several files, without parents, as `format`.
+pub fn open_files(format: &'static dyn Format, files: &Files) -> Result<Layer> {
+    let options = OpenOptions {
+        format: Some(format),
+        ..OpenOptions::new(files)
+    };
+    open_file(ImageFile::from_storage(IMAGE, files.get(IMAGE))?, &options)
+}
+
+/// A folder in memory: a target for images of several files, and the resolver that reads them.
+#[derive(Clone, Debug, Default)]
+pub struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+
+impl Files {
+    /// A target that makes the file `name`, and others beside it.
+    pub fn target(&self, name: &str) -> impl Target + use<> {
+        self.file(name, |_| ());
+        FileInMemory {
+            name: name.to_owned(),
+            files: self.clone(),
+        }
+    }
+
+    /// The names of all files, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// What the file `name` holds; nothing if there is none.
+    pub fn get(&self, name: &str) -> Vec<u8> {
+        self.lock().get(name).cloned().unwrap_or_default()
+    }
+
+    fn file<R>(&self, name: &str, work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        work(self.lock().entry(name.to_owned()).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resolver for Files {
+    fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        let name = match reference {
+            Reference::Extent(name) => name.to_str().unwrap_or_default(),
+            Reference::Parent(_) | Reference::Device(_) => "",
+        };
+        if !self.lock().contains_key(name) {
+            let detail = format!("'{name}' is not in memory");
+            return Err(Error::new(ErrorKind::Reference, "file", detail).path(from.path()));
+        }
+        Ok(vec![ImageFile::from_storage(name, self.get(name))?])
+    }
+}
+
+struct FileInMemory {
+    name: String,
+    files: Files,
+}
+
+impl Target for FileInMemory {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        self.files.file(&self.name, |f| f.write_at(pos, bytes))
+    }
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        self.files.file(&self.name, |f| f.set_size(size))
+    }
+    fn beside(&mut self, name: &str) -> Result<Box<dyn Target>> {
+        if self.files.names().iter().any(|n| n == name) {
+            let detail = format!("'{name}' exists already");
+            return Err(Error::new(ErrorKind::Usage, "output", detail));
+        }
+        Ok(Box::new(self.files.target(name)))
+    }
 }
 
 /// Opens an image in memory, alone, as `format`.
@@ -131,20 +246,26 @@ pub fn open_bytes(format: &'static dyn Format, bytes: Vec<u8>) -> Result<Layer> 
     open_file(ImageFile::from_storage("memory", bytes)?, &options)
 }
 
-/// A target that fails at the `left`-th write, and all after it: a disk that fills.
+/// A target that fails after a number of writes, in whatever files: a disk that fills.
 pub struct Failing<T> {
-    /// Where bytes go until then.
-    pub inner: T,
-    /// Writes that still succeed.
-    pub left: usize,
+    inner: T,
+    left: Arc<AtomicUsize>,
 }
 
 impl<T: Target> Failing<T> {
+    /// Passes the first `left` writes on to `inner` and refuses all others.
+    pub fn new(inner: T, left: usize) -> Self {
+        Self {
+            inner,
+            left: Arc::new(AtomicUsize::new(left)),
+        }
+    }
+
     fn step(&mut self) -> Result<()> {
-        self.left = self
-            .left
-            .checked_sub(1)
-            .ok_or_else(|| Error::io("write", std::io::ErrorKind::StorageFull.into()))?;
+        let left = self.left.load(Ordering::Relaxed).checked_sub(1);
+        let left =
+            left.ok_or_else(|| Error::io("write", std::io::ErrorKind::StorageFull.into()))?;
+        self.left.store(left, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -157,6 +278,13 @@ impl<T: Target> Target for Failing<T> {
     fn set_size(&mut self, size: u64) -> Result<()> {
         self.step()?;
         self.inner.set_size(size)
+    }
+    fn beside(&mut self, name: &str) -> Result<Box<dyn Target>> {
+        self.step()?;
+        Ok(Box::new(Failing {
+            inner: self.inner.beside(name)?,
+            left: self.left.clone(),
+        }))
     }
 }
 

@@ -44,7 +44,7 @@ impl Folder {
     }
     fn child(&self, name: &str, (parent, below): (&str, &Vec<u8>), disk: &Vec<u8>, number: u8) {
         let format = vdisk_core::format::by_extension(Path::new(name)).unwrap();
-        let kind = format.subformats().iter().rfind(|s| s.child).unwrap();
+        let kind = format.subformats().iter().find(|s| s.child).unwrap();
         let spec = ParentSpec {
             relative: parent.into(),
             absolute: None,

@@ -105,8 +105,8 @@ proptest! {
     fn what_is_written_reads_back(runs in runs()) {
         let model = contents(&runs);
         for (format, subformat) in written().filter(|(_, s)| !only_child(s)) {
-            let bytes = testing::image(format, subformat, &model, None, 1).unwrap();
-            let layer = testing::open_bytes(format, bytes).unwrap();
+            let files = testing::files(format, subformat, &model, None, 1).unwrap();
+            let layer = testing::open_files(format, &files).unwrap();
             check(&[Arc::new(layer)], &model, subformat.name);
         }
     }
@@ -122,8 +122,8 @@ proptest! {
         for (format, child) in written().filter(|(_, s)| s.child) {
             let base = format.subformats().iter().find(|s| !only_child(s)).unwrap();
             let mut model = contents(&runs);
-            let bytes = testing::image(format, base, &model, None, 0).unwrap();
-            let mut layers = vec![Arc::new(testing::open_bytes(format, bytes).unwrap())];
+            let files = testing::files(format, base, &model, None, 0).unwrap();
+            let mut layers = vec![Arc::new(testing::open_files(format, &files).unwrap())];
             for (number, edits) in (1..).zip(&states) {
                 let before = model.clone();
                 overwrite(&mut model, edits);
@@ -134,8 +134,8 @@ proptest! {
                     modified: 0,
                 };
                 let below: &dyn Disk = &before;
-                let bytes = testing::image(format, child, &model, Some((below, parent)), number).unwrap();
-                let layer = testing::open_bytes(format, bytes).unwrap();
+                let files = testing::files(format, child, &model, Some((below, parent)), number).unwrap();
+                let layer = testing::open_files(format, &files).unwrap();
                 let recorded = layer.facts().parent.clone().unwrap();
                 prop_assert_eq!(recorded.identity, layers[0].facts().identity);
                 layers.insert(0, Arc::new(layer));
@@ -197,10 +197,8 @@ fn a_full_disk_is_an_error_at_every_write() {
     for (format, subformat) in written().filter(|(_, s)| !only_child(s)) {
         let mut failed = 0;
         loop {
-            let mut target = testing::Failing {
-                inner: Vec::new(),
-                left: failed,
-            };
+            let files = testing::Files::default();
+            let mut target = testing::Failing::new(files.target("image"), failed);
             let spec = vdisk_core::format::Spec {
                 size: model.size(),
                 subformat,
@@ -208,7 +206,7 @@ fn a_full_disk_is_an_error_at_every_write() {
                 ids: vdisk_core::Ids::random(0),
                 level: 1,
                 parent: None,
-                options: vdisk_core::format::Options::default(),
+                options: testing::small_extents(),
             };
             let result = format
                 .create(&mut target, &spec)

@@ -2,7 +2,7 @@
 
 use super::compose::Input;
 use crate::{Error, ErrorKind, Identity, Layer, ParentRef, Reference, Resolver, Result};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 /// The index of the earlier input that `layer` names as its parent; the nearest, if several fit.
 pub(super) fn parent_among(
@@ -17,9 +17,11 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
-    let fits = |identity: Option<Identity>| wanted.is(identity);
+    let fits = |l: &Arc<Layer>| wanted.is(l.facts());
     let found = match wanted.identity {
-        Some(_) => before.iter().rposition(|input| fits(input.identity())),
+        Some(_) => before
+            .iter()
+            .rposition(|input| input.stack.first().is_some_and(fits)),
         None => named_parent(before, layer, wanted, resolver),
     };
     if let Some(index) = found {
@@ -39,7 +41,7 @@ pub(super) fn parent_among(
         .iter()
         .enumerate()
         .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && wanted.is(**i));
+        .find(|(_, i)| i.is_some() && [wanted.identity, wanted.alternative].contains(i));
     if let Some((index, _)) = later {
         let name = names
             .get(index)
@@ -49,7 +51,7 @@ pub(super) fn parent_among(
         return Err(Error::new(ErrorKind::Usage, "order", detail).path(layer.path()));
     }
     if let Some(base) = before.first()
-        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l.facts().identity))
+        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l))
     {
         let detail = format!(
             "{child_of}, which is '{}', below the base '{}': name that one as the base",

@@ -114,6 +114,7 @@ fn facts(header: &Header) -> Result<Facts> {
             uuid: header.uuid,
             modified: header.modified,
         }),
+        other_identity: None,
         parent: parent(header)?,
     })
 }

@@ -25,6 +25,7 @@ mod log;
 mod metadata;
 mod overlay;
 mod regions;
+pub(crate) mod view;
 mod writer;
 
 use crate::{
@@ -73,6 +74,10 @@ impl Format for Vhdx {
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         let creator = header::creator(&file)?;
         let mut found = header::find(&file)?;
+        if !header::probe(&file)? {
+            let warning = "the file does not start with its signature 'vhdxfile'";
+            found.warnings.push(warning.to_owned());
+        }
         let replay = log::read(&file, &found.header)?;
         let log = header::log(&found.header, &file)?;
         // Region tables and metadata may be in the log too: all that follows reads through it.

@@ -15,18 +15,63 @@ use crate::{
 /// overwrites what follows if there is no room.
 pub(super) const DESCRIPTOR_SECTORS: u64 = 20;
 
+/// An extent line of a disk that is written.
+pub(super) struct ExtentText {
+    pub(super) sectors: u64,
+    /// `FLAT`, `SPARSE`, `VMFS` or `VMFSSPARSE`.
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+}
+
 /// The descriptor of a single-file disk, padded to its sectors.
-pub(super) fn descriptor(spec: &Spec<'_>) -> Result<Vec<u8>> {
-    let sectors = spec.size / 512;
+pub(super) fn embedded(spec: &Spec<'_>) -> Result<Vec<u8>> {
+    let extent = ExtentText {
+        sectors: spec.size / 512,
+        kind: "SPARSE",
+        name: spec.name.to_owned(),
+    };
+    let room = crate::units::buffer_len(Sectors(DESCRIPTOR_SECTORS).bytes()?)?;
+    let mut bytes = text(spec, &[extent])?.into_bytes();
+    if bytes.len() > room {
+        let detail = "are too long for a descriptor";
+        return Err(Error::new(ErrorKind::Usage, "file names", detail));
+    }
+    bytes.resize(room, 0);
+    Ok(bytes)
+}
+
+/// The descriptor of a disk with these extents, as a file of its own.
+pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
     let (parent_cid, hint) = match &spec.parent {
         None => (NO_PARENT, String::new()),
         Some(parent) => (cid_of(parent)?, hint(parent)?),
     };
-    let (cylinders, heads, per_track) = geometry(sectors);
+    let adapter = adapter(spec.options.adapter.as_deref().unwrap_or("lsilogic"))?;
+    let Geometry {
+        cylinders,
+        heads,
+        sectors,
+    } = Geometry::of(spec.size / 512, adapter);
+    let mut lines = String::new();
+    for ExtentText {
+        sectors,
+        kind,
+        name,
+    } in extents
+    {
+        let name = quotable("image name", name)?;
+        // Only FLAT has an offset; qemu refuses one after VMFS.
+        let offset = if *kind == "FLAT" { " 0" } else { "" };
+        lines.push_str(&format!("RW {sectors} {kind} \"{name}\"{offset}\n"));
+    }
+    let thin = match spec.subformat.name {
+        "vmfs" => "ddb.thinProvisioned = \"1\"\n", // holes of the file stay holes
+        _ => "",
+    };
     let cid = spec.ids.cid;
     // Products keep the last 8 digits of the long ID equal to the CID.
     let long = crate::ops::hash::hex(spec.ids.uuid.get(..12).unwrap_or_default());
-    let text = format!(
+    Ok(format!(
         "# Disk DescriptorFile\n\
          version=1\n\
          encoding=\"UTF-8\"\n\
@@ -35,29 +80,40 @@ pub(super) fn descriptor(spec: &Spec<'_>) -> Result<Vec<u8>> {
          createType=\"{create_type}\"\n\
          {hint}\n\
          # Extent description\n\
-         RW {sectors} SPARSE \"{name}\"\n\
-         \n\
+         {lines}\n\
          # The Disk Data Base\n\
          #DDB\n\
          \n\
-         ddb.adapterType = \"lsilogic\"\n\
+         ddb.adapterType = \"{adapter}\"\n\
          ddb.geometry.cylinders = \"{cylinders}\"\n\
          ddb.geometry.heads = \"{heads}\"\n\
-         ddb.geometry.sectors = \"{per_track}\"\n\
+         ddb.geometry.sectors = \"{sectors}\"\n\
          ddb.longContentID = \"{long}{cid:08x}\"\n\
-         ddb.virtualHWVersion = \"4\"\n\
+         {thin}\
+         ddb.virtualHWVersion = \"{hardware}\"\n\
          ddb.comment = \"vdisk\"\n",
         create_type = spec.subformat.name,
-        name = quotable("image name", spec.name)?,
-    );
-    let room = crate::units::buffer_len(Sectors(DESCRIPTOR_SECTORS).bytes()?)?;
-    let mut bytes = text.into_bytes();
-    if bytes.len() > room {
-        let detail = "are too long for a descriptor";
-        return Err(Error::new(ErrorKind::Usage, "file names", detail));
-    }
-    bytes.resize(room, 0);
-    Ok(bytes)
+        hardware = spec.options.hardware_version.unwrap_or(4),
+    ))
+}
+
+/// Adapters that a descriptor can name, as VMware's products spell them.
+pub(crate) const ADAPTERS: [&str; 6] = [
+    "ide",
+    "buslogic",
+    "lsilogic",
+    "legacyESX",
+    "lsisas1068",
+    "pvscsi",
+];
+
+/// The adapter of that name, in any case, as it is written.
+pub(super) fn adapter(name: &str) -> Result<&'static str> {
+    let known = ADAPTERS.iter().find(|a| a.eq_ignore_ascii_case(name));
+    known.copied().ok_or_else(|| {
+        let detail = format!("'{name}' is not known; known are {}", ADAPTERS.join(", "));
+        Error::new(ErrorKind::Usage, "adapter", detail)
+    })
 }
 
 fn cid_of(parent: &ParentSpec) -> Result<u32> {
@@ -94,18 +150,28 @@ fn quotable<'a>(part: &'static str, name: &'a str) -> Result<&'a str> {
     Ok(name)
 }
 
-/// Cylinders, heads and sectors as VMware writes them for SCSI disks. Sizes never come from these.
-fn geometry(sectors: u64) -> (u64, u64, u64) {
-    let (heads, per_track) = if sectors < 2 << 20 {
-        (64, 32)
-    } else {
-        (255, 63)
-    };
-    let cylinders = sectors
-        .checked_div(heads * per_track)
-        .unwrap_or(0)
-        .clamp(1, 65_535);
-    (cylinders, heads, per_track)
+/// The geometry that a descriptor records. Sizes never come from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) cylinders: u64,
+    pub(super) heads: u64,
+    pub(super) sectors: u64,
+}
+
+impl Geometry {
+    /// As VMware writes it for a disk of that many sectors on `adapter`.
+    pub(super) fn of(disk: u64, adapter: &str) -> Self {
+        let (heads, sectors, most) = match adapter {
+            "ide" => (16, 63, 16_383), // more does not fit the registers of ATA
+            _ if disk < 2 << 20 => (64, 32, 65_535),
+            _ => (255, 63, 65_535),
+        };
+        Self {
+            cylinders: (disk / (heads * sectors)).clamp(1, most),
+            heads,
+            sectors,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,22 +195,40 @@ mod tests {
             }),
             options: crate::format::Options::default(),
         };
-        let bytes = descriptor(&spec)?;
+        let bytes = embedded(&spec)?;
         assert_eq!(bytes.len(), 20 * 512);
         let found = Descriptor::parse(&bytes)?;
         assert_eq!(
             (found.cid, found.parent_cid),
             (Some(spec.ids.cid), Some(0xab))
         );
-        assert_eq!(found.parent_hint.as_deref(), Some("../base.vmdk".as_ref()));
+        assert_eq!(found.parent_hints, ["../base.vmdk"]);
         assert_eq!(found.extents.first().map(|e| e.sectors), Some(2 << 20));
         assert!(
-            descriptor(&Spec {
+            embedded(&Spec {
                 name: "a\"b",
                 ..spec
             })
             .is_err()
         );
         Ok(())
+    }
+
+    #[test]
+    fn geometry_follows_the_adapter() {
+        // 8 GiB is where ATA's registers end; SCSI changes its heads at 1 GiB.
+        for (disk, adapter, expected) in [
+            (1, "ide", (1, 16, 63)),
+            (20_160, "ide", (20, 16, 63)),
+            (1 << 30, "ide", (16_383, 16, 63)),
+            (4096, "lsilogic", (2, 64, 32)),
+            ((2 << 20) - 1, "pvscsi", (1023, 64, 32)),
+            (2 << 20, "lsilogic", (130, 255, 63)),
+            (1 << 33, "buslogic", (65_535, 255, 63)),
+        ] {
+            let found = Geometry::of(disk, adapter);
+            let found = (found.cylinders, found.heads, found.sectors);
+            assert_eq!(found, expected, "{disk} sectors on {adapter}");
+        }
     }
 }

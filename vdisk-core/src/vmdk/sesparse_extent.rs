@@ -3,10 +3,10 @@
 //! Apart from the other sparse extents: its tables are numbered, not addressed, and lie in an
 //! area of their own, as the grains do.
 
+use super::opening::{Opening, key};
 use super::sesparse_headers::{
     ConstHeader, GRAIN_SECTORS, TABLE_ENTRIES, TABLE_SECTORS, VolatileHeader,
 };
-use super::sparse_extent::Opening;
 use crate::{
     Error, Place, Result, Run,
     cache::Cache,
@@ -23,16 +23,14 @@ const TABLE_COVERS: u64 = GRAIN * TABLE_ENTRIES;
 const PAGE: u64 = 2048;
 /// Pages of the directory kept for an extent: 128 KiB.
 const PAGES: usize = 8;
-/// Grain tables kept for an extent: 1 MiB, for 512 MiB of disk.
-const TABLES_KEPT: usize = 32;
 
 /// What the upper half of a directory entry is, if there is a table.
-const TABLE_PRESENT: u64 = 0x1000_0000;
+pub(super) const TABLE_PRESENT: u64 = 0x1000_0000;
 /// The upper four bits of a grain table entry.
-const KIND: u64 = 0xf << 60;
-const UNMAPPED: u64 = 1 << 60;
-const ZERO: u64 = 2 << 60;
-const ALLOCATED: u64 = 3 << 60;
+pub(super) const KIND: u64 = 0xf << 60;
+pub(super) const UNMAPPED: u64 = 1 << 60;
+pub(super) const ZERO: u64 = 2 << 60;
+pub(super) const ALLOCATED: u64 = 3 << 60;
 
 /// An opened seSparse extent.
 pub(super) struct SeSparseExtent {
@@ -45,7 +43,7 @@ pub(super) struct SeSparseExtent {
     /// What an absent grain is.
     hole: Place,
     directory: Cache<Vec<u64>>,
-    tables: Cache<Vec<u64>>,
+    tables: Arc<Cache<Vec<u64>>>,
 }
 
 impl SeSparseExtent {
@@ -68,7 +66,7 @@ impl SeSparseExtent {
             header,
             hole,
             directory: Cache::new(PAGES),
-            tables: Cache::new(TABLES_KEPT),
+            tables: Arc::clone(&opening.wide_tables),
         };
         let mut table = 0;
         while table < extent.header.tables() {
@@ -222,13 +220,14 @@ impl SeSparseExtent {
 
     /// The grain table number `table` of the disk, which lies at file offset `at`.
     fn table(&self, table: u64, at: u64) -> Result<Arc<Vec<u64>>> {
-        self.tables
-            .get(table, || self.entries("grain table", at, TABLE_ENTRIES))
+        self.tables.get(key(self.index, table), || {
+            self.entries("grain table", at, TABLE_ENTRIES)
+        })
     }
 }
 
 /// The number of the grain that an allocated entry names: its lower 48 bits are the number
 /// without the last 12 bits, which stand above them.
-fn number_of(entry: u64) -> u64 {
+pub(super) fn number_of(entry: u64) -> u64 {
     ((entry & 0x0fff_0000_0000_0000) >> 48) | ((entry & 0xffff_ffff_ffff) << 12)
 }

@@ -1,18 +1,20 @@
-//! Writes monolithicSparse: header, descriptor, two sets of grain tables, then grains in order.
+//! Writes a sparse extent: header, descriptor, two sets of grain tables, then grains in order.
+//!
+//! With its descriptor inside it is all of a monolithicSparse disk, without one an extent of a disk
+//! of several files.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "sizes are ours, and far below 2^64"
 )]
 
 use super::{
-    descriptor_text::{DESCRIPTOR_SECTORS, descriptor},
+    descriptor_text::DESCRIPTOR_SECTORS,
     disk_structs::{
         FLAG_NEWLINES, FLAG_REDUNDANT, GTES_PER_GT, NEWLINES, SparseHeader, entry_bytes,
     },
 };
 use crate::{
     Error, ErrorKind, ImageWriter, Result,
-    format::Spec,
     target::Target,
     units::{SECTOR, Sectors, buffer_len, round_up},
 };
@@ -37,11 +39,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(size: u64) -> Self {
+    fn new(size: u64, descriptor_sectors: u64) -> Self {
         let tables = size.div_ceil(TABLE_COVERS);
         let directory_sectors = (tables * 4).div_ceil(SECTOR);
         let set = directory_sectors + tables * TABLE_SECTORS;
-        let redundant_directory = 1 + DESCRIPTOR_SECTORS;
+        let redundant_directory = 1 + descriptor_sectors;
         Self {
             tables,
             directory_sectors,
@@ -58,8 +60,8 @@ impl Plan {
 }
 
 /// See the module.
-pub(super) struct SparseWriter<'a> {
-    target: &'a mut dyn Target,
+pub(super) struct SparseWriter<T> {
+    target: T,
     size: u64,
     child: bool,
     plan: Plan,
@@ -72,16 +74,21 @@ pub(super) struct SparseWriter<'a> {
     number: u64,
 }
 
-impl<'a> SparseWriter<'a> {
-    pub(super) fn new(target: &'a mut dyn Target, spec: &Spec<'_>) -> Result<Self> {
-        let plan = Plan::new(spec.size);
+impl<T: Target> SparseWriter<T> {
+    /// Starts an extent of `size` bytes. `descriptor` is empty, or of [`DESCRIPTOR_SECTORS`].
+    pub(super) fn new(target: T, size: u64, child: bool, descriptor: Vec<u8>) -> Self {
+        let (descriptor_offset, descriptor_size) = match descriptor.is_empty() {
+            true => (0, 0),
+            false => (1, DESCRIPTOR_SECTORS),
+        };
+        let plan = Plan::new(size, descriptor_size);
         let header = SparseHeader {
             version: 1,
             flags: FLAG_NEWLINES | FLAG_REDUNDANT,
-            capacity: spec.size / SECTOR,
+            capacity: size / SECTOR,
             grain_size: GRAIN_SECTORS,
-            descriptor_offset: 1,
-            descriptor_size: DESCRIPTOR_SECTORS,
+            descriptor_offset,
+            descriptor_size,
             gtes_per_gt: GTES_PER_GT,
             rgd_offset: plan.redundant_directory,
             gd_offset: plan.directory,
@@ -90,17 +97,17 @@ impl<'a> SparseWriter<'a> {
             newlines: NEWLINES,
             compression: 0,
         };
-        Ok(Self {
+        Self {
             target,
-            size: spec.size,
-            child: spec.parent.is_some(),
-            descriptor: descriptor(spec)?,
+            size,
+            child,
+            descriptor,
             next: plan.overhead,
             plan,
             header,
             table: Vec::new(),
             number: 0,
-        })
+        }
     }
 
     /// Gives the grains of `range` the next places in the file; returns the first, in bytes.
@@ -143,7 +150,7 @@ impl<'a> SparseWriter<'a> {
     }
 }
 
-impl ImageWriter for SparseWriter<'_> {
+impl<T: Target> ImageWriter for SparseWriter<T> {
     fn unit(&self) -> u64 {
         GRAIN
     }
@@ -175,7 +182,9 @@ impl ImageWriter for SparseWriter<'_> {
             let at = Sectors(directory).bytes()?;
             self.target.write_at(at, &entry_bytes(&entries))?;
         }
-        self.target.write_at(SECTOR, &self.descriptor)?;
+        if !self.descriptor.is_empty() {
+            self.target.write_at(SECTOR, &self.descriptor)?;
+        }
         self.target.write_at(0, &self.header.bytes()?)?;
         self.target.set_size(Sectors(self.next).bytes()?)
     }

@@ -8,7 +8,7 @@
 )]
 
 use super::{
-    descriptor_text::{DESCRIPTOR_SECTORS, descriptor},
+    descriptor_text::{DESCRIPTOR_SECTORS, embedded},
     disk_structs::{
         FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEWLINES, GD_AT_END, GTES_PER_GT, MARKER_DIRECTORY,
         MARKER_END, MARKER_FOOTER, MARKER_TABLE, Marker, NEWLINES, SparseHeader, entry_bytes,
@@ -64,7 +64,7 @@ impl<T: Target> StreamWriter<T> {
             compression: 1,
         };
         let mut buffer = header.bytes()?;
-        buffer.extend(descriptor(spec)?);
+        buffer.extend(embedded(spec)?);
         buffer.resize(buffer_len(Sectors(OVERHEAD).bytes()?)?, 0);
         Ok(Self {
             target,

@@ -4,8 +4,12 @@ use crate::{SECTOR, builder::shapes, open_bytes, raw_layer, read_all, sectors};
 use proptest::prelude::*;
 use std::sync::Arc;
 use vdisk_core::{
-    Chain, Kind,
+    Chain, Deny, Format, Job, Kind, Result,
+    check::{Checkup, Findings, Severity},
+    format::Context,
+    storage::ImageFile,
     testing::{conformance, contents},
+    vhd::Vhd,
 };
 
 fn flat(model: &[Option<Vec<u8>>], below: &[u8]) -> Vec<u8> {
@@ -19,6 +23,23 @@ fn flat(model: &[Option<Vec<u8>>], below: &[u8]) -> Vec<u8> {
         .enumerate()
         .flat_map(|(i, s)| s.clone().unwrap_or_else(|| hole(i)))
         .collect()
+}
+
+/// What a check says of an image alone.
+fn findings(bytes: &[u8], deep: bool) -> Result<Findings> {
+    let file = ImageFile::from_storage("test.vhd", bytes.to_vec())?;
+    let context = Context {
+        resolver: &Deny,
+        overlay: false,
+    };
+    let checkup = Checkup {
+        context,
+        job: &Job::default(),
+        deep,
+    };
+    let mut findings = Findings::default();
+    let checked = Vhd.check(file, &checkup, &mut findings);
+    checked.map(|()| findings)
 }
 
 proptest! {
@@ -70,8 +91,22 @@ proptest! {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        let _ = read_all(bytes.clone());
-        bytes.truncate(len);
-        let _ = read_all(bytes);
+        for len in [bytes.len(), len] {
+            bytes.truncate(len);
+            let (read, found) = (read_all(bytes.clone()), findings(&bytes, true));
+            // What cannot be read is not called healthy.
+            if let (Err(error), Ok(found)) = (read, found) {
+                prop_assert_eq!(found.worst(), Some(Severity::Error), "{}", error);
+            }
+        }
+    }
+
+    #[test]
+    fn healthy_images_are_called_healthy(shape in shapes(3), child in shapes(4)) {
+        // What lies under the bits that are not set is rubbish here, so not all data are looked at.
+        for (shape, deep) in [(shape, false), (child, true)] {
+            let found = findings(&shape.build(), deep).unwrap();
+            prop_assert!(found.worst() <= Some(Severity::Note), "{:#?}", found.list());
+        }
     }
 }

@@ -1,0 +1,379 @@
+//! The files of a new image: under temporary names in their final folder until all are complete.
+//!
+//! A killed or failed run must not leave something that looks like an image, and a descriptor must
+//! never name extents that are not whole.
+
+use super::Target;
+use crate::{Error, ErrorKind, InFile, Result, storage::FileId};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    num::NonZeroU64,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+use tempfile::TempPath;
+
+/// How an [`Output`] is made.
+#[derive(Clone, Debug)]
+pub struct OutputOptions {
+    /// Replace existing files.
+    pub force: bool,
+    /// Flush to the medium before the files get their names.
+    pub sync: bool,
+    /// Files that must not be replaced whatever `force` says: the inputs.
+    pub inputs: Vec<FileId>,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self {
+            force: false,
+            sync: true,
+            inputs: Vec::new(),
+        }
+    }
+}
+
+/// A file, or several of one image, under temporary names until [`Output::publish`] renames them.
+///
+/// Dropped without that, all are removed.
+///
+/// ```
+/// use vdisk_core::target::{Output, OutputOptions, Target};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("new.vmdk");
+/// let mut output = Output::create(&path, OutputOptions::default())?;
+/// output.write_at(0, b"descriptor")?;
+/// output.beside("new-flat.vmdk")?.write_at(0, b"bytes")?;
+/// assert!(!path.exists() && !path.with_file_name("new-flat.vmdk").exists());
+/// output.publish()?;
+/// assert!(path.exists() && path.with_file_name("new-flat.vmdk").exists());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub struct Output {
+    main: Unpublished,
+    writing: Writing,
+    /// The other files of the image, in the order in which they were started.
+    others: Vec<Unpublished>,
+    /// The name is a link: other files would lie beside what it leads to, where nobody who opens
+    /// the link looks for them.
+    linked: bool,
+    options: OutputOptions,
+}
+
+/// A file that has its temporary name, which removes it when dropped.
+struct Unpublished {
+    path: PathBuf,
+    temporary: TempPath,
+    /// Those of the file that it replaces.
+    permissions: Option<fs::Permissions>,
+}
+
+/// A file while it is written.
+struct Writing {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// Opened by the first write: a disk can have more extents than a process may have open files.
+    file: Option<File>,
+    /// Up to where the medium was told to begin.
+    begun: u64,
+    sync: bool,
+}
+
+/// Bytes after which the system is asked to begin writing to the medium, so that the final flush
+/// finds little left to do.
+const WRITE_BEHIND: u64 = 16 << 20;
+
+impl Output {
+    /// Starts the file that will be `path`.
+    ///
+    /// Fails with [`ErrorKind::Usage`] if `path` exists and may not be replaced, is an input, or is
+    /// not a regular file.
+    pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
+        let (main, writing) = start(path, &options)?;
+        Ok(Self {
+            main,
+            writing,
+            others: Vec::new(),
+            linked: path.is_symlink(),
+            options,
+        })
+    }
+
+    /// Flushes the files if asked to, and gives them their names: the main file last.
+    ///
+    /// Where files of an older image are replaced, its main file goes first: no descriptor ever
+    /// names extents of two images. If a file cannot get its name, those that were made are removed
+    /// again; files that were replaced by then are lost, and the error says so.
+    pub fn publish(mut self) -> Result<()> {
+        if self.options.sync {
+            self.writing.flush()?;
+            for other in &self.others {
+                File::open(&other.temporary)
+                    .and_then(|file| file.sync_all())
+                    .map_err(|e| Error::io("flush", e))
+                    .in_file(&other.path)?;
+            }
+        }
+        let Self {
+            main,
+            others,
+            options,
+            ..
+        } = self;
+        let exists = |path: &Path| path.symlink_metadata().is_ok();
+        let mut replaced = Vec::new();
+        if options.force && exists(&main.path) && others.iter().any(|o| exists(&o.path)) {
+            fs::remove_file(&main.path)
+                .map_err(|e| Error::io("replace", e))
+                .in_file(&main.path)?;
+            replaced.push(main.path.clone());
+            flush_folders(&options, [main.path.as_path()])?;
+        }
+        let mut made = Vec::new();
+        let undo = |error: Error, made: &[PathBuf], replaced: &[PathBuf]| {
+            for path in made {
+                let _ = fs::remove_file(path); // the first error is the one to tell
+            }
+            unfinished(error, replaced)
+        };
+        for other in others {
+            let path = other.path.clone();
+            let existed = exists(&path);
+            match other.publish(&options) {
+                Ok(()) if existed => replaced.push(path),
+                Ok(()) => made.push(path),
+                Err(error) => return Err(undo(error, &made, &replaced)),
+            }
+        }
+        flush_folders(&options, made.iter().chain(&replaced).map(PathBuf::as_path))
+            .map_err(|error| undo(error, &made, &replaced))?;
+        let path = main.path.clone();
+        main.publish(&options)
+            .map_err(|error| undo(error, &made, &replaced))?;
+        flush_folders(&options, [path.as_path()])
+    }
+}
+
+/// `error`, and what it left behind that cannot be undone.
+fn unfinished(error: Error, replaced: &[PathBuf]) -> Error {
+    if replaced.is_empty() {
+        return error;
+    }
+    let names: Vec<String> = replaced
+        .iter()
+        .filter_map(|path| path.file_name())
+        .map(|name| name.display().to_string())
+        .collect();
+    let detail = format!(
+        "{}; the old image is lost: {} had been replaced or removed",
+        error.detail(),
+        names.join(", ")
+    );
+    let file = error.file().map(Path::to_owned);
+    let told = Error::new(error.kind(), error.part().to_owned(), detail).because(error);
+    match file {
+        Some(file) => told.path(file),
+        None => told,
+    }
+}
+
+/// Flushes the folders of `paths`, so that the names in them last.
+fn flush_folders<'a>(
+    options: &OutputOptions,
+    paths: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
+    let mut done: Vec<&Path> = Vec::new();
+    for folder in paths.into_iter().map(folder_of) {
+        if !options.sync || done.contains(&folder) {
+            continue;
+        }
+        File::open(folder)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| Error::io("flush", e))
+            .in_file(folder)?;
+        done.push(folder);
+    }
+    Ok(())
+}
+
+/// Makes the temporary file that will be `path`.
+fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished, Writing)> {
+    let (path, permissions) = check(path, options)?;
+    let file = tempfile::Builder::new()
+        .prefix(".vdisk-") // not the name: that may be as long as names can be
+        .suffix(".partial")
+        .permissions(fs::Permissions::from_mode(0o666)) // less the umask
+        .tempfile_in(folder_of(&path))
+        .map_err(|e| Error::io("create", e))
+        .in_file(&path)?;
+    if let Some(permissions) = &permissions {
+        // It is opened again for writing, but nobody else may look in the meantime.
+        let writable = fs::Permissions::from_mode(permissions.mode() | 0o600);
+        file.as_file()
+            .set_permissions(writable)
+            .map_err(|e| Error::io("create", e))
+            .in_file(&path)?;
+    }
+    let temporary = file.into_temp_path();
+    let writing = Writing {
+        path: path.clone(),
+        temporary: temporary.to_path_buf(),
+        file: None,
+        begun: 0,
+        sync: options.sync,
+    };
+    let unpublished = Unpublished {
+        path,
+        temporary,
+        permissions,
+    };
+    Ok((unpublished, writing))
+}
+
+/// The path to write, links followed, and the permissions of the file there, after all checks that
+/// can be made before work starts.
+fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
+    let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+    // Links are followed; nothing is opened, so a FIFO cannot hang the program.
+    let Ok(existing) = path.metadata() else {
+        return match path.symlink_metadata() {
+            Ok(_) => usage("exists and cannot be looked at"),
+            Err(_) if path.file_name().is_none() => usage("is not a file name"),
+            Err(_) if !folder_of(path).is_dir() => usage("is in a folder that does not exist"),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("output", e).path(path)) // such as a name that is too long
+            }
+            Err(_) => Ok((path.to_owned(), None)),
+        };
+    };
+    if options.inputs.contains(&FileId::of(&existing)) {
+        return usage("is also an input, and inputs are never written to");
+    }
+    if !existing.is_file() {
+        return usage("exists and is not a regular file");
+    }
+    if !options.force {
+        return usage("exists already");
+    }
+    let real = path
+        .canonicalize()
+        .map_err(|e| Error::io("output", e))
+        .in_file(path)?;
+    Ok((real, Some(existing.permissions())))
+}
+
+/// The folder that `path` lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+impl Unpublished {
+    fn publish(self, options: &OutputOptions) -> Result<()> {
+        let Self {
+            path,
+            temporary,
+            permissions,
+        } = self;
+        if let Some(permissions) = permissions {
+            fs::set_permissions(&temporary, permissions)
+                .map_err(|e| Error::io("create", e))
+                .in_file(&path)?;
+        }
+        let persisted = if options.force {
+            temporary.persist(&path)
+        } else {
+            temporary.persist_noclobber(&path)
+        };
+        persisted
+            .map_err(|e| match e.error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    Error::new(ErrorKind::Usage, "output", "exists already")
+                }
+                _ => Error::io("rename", e.error),
+            })
+            .in_file(&path)
+    }
+}
+
+impl Writing {
+    fn file(&mut self) -> Result<&File> {
+        if self.file.is_none() {
+            let file = File::options()
+                .write(true)
+                .open(&self.temporary)
+                .map_err(|e| Error::io("create", e))
+                .in_file(&self.path)?;
+            return Ok(self.file.insert(file));
+        }
+        self.file
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Io, "create", "is not open"))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file()?
+            .sync_all()
+            .map_err(|e| Error::io("flush", e))
+            .in_file(&self.path)
+    }
+}
+
+impl Target for Writing {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        self.file()?
+            .write_all_at(bytes, pos)
+            .map_err(|e| Error::io("write", e))
+            .in_file(&self.path)?;
+        let end = pos + bytes.len() as u64;
+        if self.sync && end >= self.begun + WRITE_BEHIND {
+            // Only a hint: Linux starts to write such pages, and drops those that are written.
+            let (begun, len) = (self.begun, NonZeroU64::new(end - self.begun));
+            let _ = rustix::fs::fadvise(self.file()?, begun, len, rustix::fs::Advice::DontNeed);
+            self.begun = end;
+        }
+        Ok(())
+    }
+
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        self.file()?
+            .set_len(size)
+            .map_err(|e| Error::io("write", e))
+            .in_file(&self.path)
+    }
+}
+
+impl Target for Output {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        self.writing.write_at(pos, bytes)
+    }
+
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        self.writing.set_size(size)
+    }
+
+    fn beside(&mut self, name: &str) -> Result<Box<dyn Target>> {
+        let usage = |detail: String| {
+            Err(Error::new(ErrorKind::Usage, "output", detail).path(&self.main.path))
+        };
+        if self.linked {
+            let detail = "was named by a link, and an image of several files needs its own name";
+            return usage(detail.to_owned());
+        }
+        if Path::new(name).file_name() != Some(OsStr::new(name)) {
+            return usage(format!("'{name}' is not a file name"));
+        }
+        let (other, writing) = start(&self.main.path.with_file_name(name), &self.options)?;
+        let same = |one: &Unpublished| one.path == other.path;
+        if same(&self.main) || self.others.iter().any(same) {
+            return usage(format!("'{name}' stands for two files of the image"));
+        }
+        self.others.push(other);
+        Ok(Box::new(writing))
+    }
+}
