@@ -1,6 +1,7 @@
 //! Formats that are read and not written: what qemu writes in them, and what the verbs make of it.
 //!
-//! Beyond `support/peers.rs`: dissect needs another module for zstd, and is not asked for that.
+//! Beyond `support/peers.rs`: dissect 3.21 needs another module for zstd, and fails or never ends
+//! on extended L2 entries; it is asked for neither.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -64,11 +65,13 @@ fn vdisk_reads_what_qemu_writes() {
             qemu.img(folder, &arguments);
             let read = vdisk_hash(folder, "by-qemu.qcow2");
             assert_eq!(read, expected, "{options} {compressed} of {size}");
+            vdisk(folder, &["check", "--deep", "by-qemu.qcow2"]).good();
         }
         for options in VDI {
             let arguments = ["-f", "raw", "-O", "vdi", "-o", options, "in.raw", "a.vdi"];
             qemu.img(folder, &[&["convert"], &arguments[..]].concat());
             assert_eq!(vdisk_hash(folder, "a.vdi"), expected, "{options} of {size}");
+            vdisk(folder, &["check", "--deep", "a.vdi"]).good();
         }
     }
 }
@@ -180,6 +183,7 @@ fn random_chains_compose_to_what_qemu_reads() {
         let top = chain.last().unwrap();
         let expected = qemu.sha256(folder, "qcow2", top);
         assert_eq!(vdisk_hash(folder, top), expected, "seed {seed}");
+        vdisk(folder, &["check", "--chain", top]).good();
 
         let out = dice.pick(&["out.vmdk", "out.raw", "out.vhd"]);
         let layers = chain.iter().map(String::as_str);
@@ -200,7 +204,7 @@ fn dissect_agrees() {
     let folder = temp.path();
     let expected = make_raw(folder, 40, 3 << 20);
     for (options, compressed) in QCOW2 {
-        if options.contains("zstd") {
+        if options.contains("zstd") || options.contains("extended_l2") {
             continue;
         }
         let mut arguments = vec!["convert", "-f", "raw", "-O", "qcow2", "-o", options];

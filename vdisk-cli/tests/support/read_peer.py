@@ -94,7 +94,7 @@ def dissect_vdi(file, parents):
     if parents:
         sys.exit("dissect is tried on VDI without parents")
     with open(file, "rb") as image:
-        return digest(VDI(image).read)
+        return digest(VDI(image).open().read)
 
 
 def seven_zip():
