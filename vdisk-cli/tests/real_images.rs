@@ -54,6 +54,31 @@ fn every_image_is_read_or_refused_as_expected() {
     assert!(read >= 32 && refused >= 5, "read {read}, refused {refused}");
 }
 
+/// Whatever healthy programs wrote, a check finds nothing to do about it.
+#[test]
+fn healthy_images_are_called_healthy() {
+    let Some(folder) = env::var_os("VDISK_TEST_IMAGES").map(PathBuf::from) else {
+        return skipped("VDISK_TEST_IMAGES is not set");
+    };
+    let mut seen = 0;
+    let mut failed = Vec::new();
+    for row in table(&folder.join("images.tsv")) {
+        if row["format"] != "VMDK" || row["expected"] != "read" {
+            continue;
+        }
+        let unpacked = tempfile::tempdir().unwrap();
+        let image = unpack(&folder, &row["file"], unpacked.path());
+        let (folder, name) = split(&image);
+        let said = vdisk(folder, &["check", "--deep", "--chain", name]);
+        if said.code != Some(0) {
+            failed.push(format!("{}: {said:#?}", row["id"]));
+        }
+        seen += 1;
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(seen >= 20, "{seen}");
+}
+
 /// The path of `file`, unpacked into `temp` if it is compressed.
 ///
 /// What is not compressed stays where it is, beside its extents and its parent.
