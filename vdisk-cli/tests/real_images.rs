@@ -54,27 +54,30 @@ fn every_image_is_read_or_refused_as_expected() {
     assert!(read >= 32 && refused >= 5, "read {read}, refused {refused}");
 }
 
-/// Other programs made them and read them, so there is nothing to warn of.
+/// Whatever healthy programs wrote, a check finds nothing to do about it.
 #[test]
-fn every_vhd_that_is_read_is_called_healthy() {
+fn healthy_images_are_called_healthy() {
     let Some(folder) = env::var_os("VDISK_TEST_IMAGES").map(PathBuf::from) else {
         return skipped("VDISK_TEST_IMAGES is not set");
     };
-    let mut checked = 0;
+    let mut seen = 0;
+    let mut failed = Vec::new();
     for row in table(&folder.join("images.tsv")) {
-        if row["format"] != "VHD" || row["expected"] != "read" {
+        // One has a log that was not replayed, and a check must say so.
+        if row["expected"] != "read" || row["id"] == "vhdx-log-01" {
             continue;
         }
         let unpacked = tempfile::tempdir().unwrap();
         let image = unpack(&folder, &row["file"], unpacked.path());
         let (folder, name) = split(&image);
-        let report = vdisk_json(folder, &["check", "--deep", "--chain", name]);
-        for finding in report["findings"].as_array().unwrap() {
-            assert_eq!(finding["severity"], "note", "{name}: {finding}");
+        let said = vdisk(folder, &["check", "--deep", "--chain", name]);
+        if said.code != Some(0) {
+            failed.push(format!("{}: {said:#?}", row["id"]));
         }
-        checked += 1;
+        seen += 1;
     }
-    assert!(checked >= 10, "{checked} checked");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(seen >= 40, "{seen}");
 }
 
 /// The path of `file`, unpacked into `temp` if it is compressed.
