@@ -6,9 +6,11 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 13] = [
     "",
     "info",
+    "check",
+    "lint",
     "map",
     "convert",
     "create",

@@ -9,6 +9,7 @@ mod dedup_report;
 mod diff;
 mod hash;
 mod info;
+mod lint;
 mod map;
 mod set;
 
@@ -20,6 +21,7 @@ use vdisk_core::Result;
 pub(crate) enum Verb {
     Info(info::Args),
     Check(check::Args),
+    Lint(lint::Args),
     Map(map::Args),
     Convert(convert::Args),
     Create(create::Args),
@@ -36,6 +38,7 @@ impl Verb {
         match self {
             Self::Info(args) => info::run(args, ui),
             Self::Check(args) => check::run(args, ui),
+            Self::Lint(args) => lint::run(args, ui),
             Self::Map(args) => map::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
