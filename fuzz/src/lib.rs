@@ -77,7 +77,11 @@ pub struct Plan {
 
 impl Plan {
     fn format(&self) -> &'static dyn Format {
-        FORMATS[usize::from(self.choice) % FORMATS.len()]
+        let written: Vec<_> = FORMATS
+            .iter()
+            .filter(|f| !f.subformats().is_empty())
+            .collect();
+        *written[usize::from(self.choice) % written.len()]
     }
 
     fn subformat(&self, child: bool) -> Option<&'static Subformat> {

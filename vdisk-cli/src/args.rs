@@ -25,6 +25,9 @@ pub(crate) struct InputArgs {
     /// File that may be the parent of an image, wherever it lies (repeatable)
     #[arg(long, value_name = "FILE")]
     parent: Vec<PathBuf>,
+    /// Let images use block devices of this machine as their extents
+    #[arg(long)]
+    allow_devices: bool,
     /// Read through memory maps: faster for cached files, but a file that another program shortens
     /// meanwhile kills this one
     #[arg(long)]
@@ -49,6 +52,7 @@ impl InputArgs {
         FileResolver {
             allowed: self.allow_path.clone(),
             parents: self.parent.clone(),
+            devices: self.allow_devices,
             access: self.access(),
         }
     }

@@ -242,6 +242,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         _ if error.to_string().contains("name the input format") => {
             Some("--input-format says what the file is; raw takes it as it is, whatever it holds")
         }
+        (ErrorKind::Policy, "device") => {
+            Some("--allow-devices lets the image stand for a device of this machine")
+        }
         (ErrorKind::Policy, _) => {
             Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
         }

@@ -11,7 +11,7 @@ use crate::{
     patch::Patch,
     storage::ImageFile,
 };
-use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, path::PathBuf};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,11 +148,13 @@ impl fmt::Display for Finding {
 pub struct Findings {
     list: Vec<Finding>,
     counts: BTreeMap<&'static str, u64>,
+    worst: Option<Severity>,
 }
 
 impl Findings {
     /// Adds one.
     pub fn add(&mut self, finding: Finding) {
+        self.worst = self.worst.max(Some(finding.severity));
         let count = self.counts.entry(finding.rule).or_default();
         *count += 1;
         if *count <= limits::FINDINGS {
@@ -172,7 +174,21 @@ impl Findings {
 
     /// The worst severity, if anything was found.
     pub fn worst(&self) -> Option<Severity> {
-        self.list.iter().map(|f| f.severity).max()
+        self.worst
+    }
+
+    /// Adds all that `other` holds.
+    pub fn append(&mut self, other: Self) {
+        let mut only_counted = other.counts;
+        for finding in other.list {
+            // Counted when it is added.
+            only_counted.entry(finding.rule).and_modify(|c| *c -= 1);
+            self.add(finding);
+        }
+        for (rule, count) in only_counted {
+            *self.counts.entry(rule).or_default() += count;
+        }
+        self.worst = self.worst.max(other.worst);
     }
 
     /// All changes that the findings carry, in order.
@@ -198,79 +214,116 @@ pub struct Checkup<'a> {
 ///
 /// What every format can check by being read. A format's own check finds more, and says it better.
 pub fn walk(layer: &Layer, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
-    /// Where to go on after an entry that cannot be read: grains and blocks are no smaller, mostly.
-    const STEP: u64 = 64 << 10;
     let Some(file) = layer.files().first() else {
         return Ok(());
     };
-    let mut pos = 0;
-    let mut broken = 0;
-    while pos < layer.size() {
-        checkup.job.advance(0)?;
-        pos = match layer.extent_at(pos) {
-            Ok(extent) => extent.range.end,
-            Err(error) if !is_finding(&error) => return Err(error),
-            Err(error) => {
-                findings.add(Finding::of(&error, "unreadable", file));
-                broken += 1;
-                if broken >= limits::FINDINGS {
-                    findings.add(Finding::new(
-                        Severity::Note,
-                        "gave-up",
-                        file,
-                        "tables",
-                        format!(
-                            "were not looked at past disk position {pos:#x}: too much is wrong"
-                        ),
-                    ));
-                    return Ok(());
-                }
-                (pos / STEP).saturating_add(1).saturating_mul(STEP)
-            }
-        };
+    let job = checkup.job;
+    let mut steps = Steps {
+        layer,
+        pos: 0,
+        broken: 0,
+    };
+    let mut found = |(len, errors): (u64, Vec<Error>)| {
+        for error in errors {
+            findings.add(Finding::of(&error, "unreadable", file));
+        }
+        job.advance(len)
+    };
+    if checkup.deep {
+        job.watch.phase("reading", layer.size());
+        job.in_order(steps.by_ref(), |step| step.read(layer), &mut found)?;
+    } else {
+        for step in steps.by_ref() {
+            found((0, step?.errors))?;
+        }
     }
-    if checkup.deep && broken == 0 {
-        read_all(layer, file, checkup.job, findings)?;
+    if steps.gave_up() {
+        let detail = format!(
+            "were not looked at past disk position {:#x}: too much is wrong",
+            steps.pos
+        );
+        findings.add(Finding::new(
+            Severity::Note,
+            "gave-up",
+            file,
+            "tables",
+            detail,
+        ));
     }
     Ok(())
 }
 
-/// Reads all data that `layer` keeps.
-fn read_all(layer: &Layer, file: &ImageFile, job: &Job<'_>, findings: &mut Findings) -> Result<()> {
-    job.watch.phase("reading", layer.size());
-    let stored = ops::pieces(layer, layer.sector_size().into(), CHUNK);
-    job.in_order(
-        stored,
-        |piece| {
-            let len = piece.range.end - piece.range.start;
-            let whole = |extent: &crate::Extent| extent.kind == Kind::Data;
-            if !piece.data {
-                return Ok((len, Vec::new()));
+/// Cuts a layer into steps, and goes on behind what cannot be read.
+struct Steps<'a> {
+    layer: &'a Layer,
+    pos: u64,
+    broken: u64,
+}
+
+/// Part of a layer that is looked at in one go.
+struct Step {
+    /// Bytes of the disk that were passed.
+    len: u64,
+    /// Where it keeps data, at most [`CHUNK`] bytes together.
+    data: Vec<Range<u64>>,
+    /// What could not be read of the tables.
+    errors: Vec<Error>,
+}
+
+impl Steps<'_> {
+    fn gave_up(&self) -> bool {
+        self.broken >= limits::FINDINGS
+    }
+}
+
+impl Iterator for Steps<'_> {
+    type Item = Result<Step>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        /// Where to go on after an entry that cannot be read: few grains and blocks are smaller.
+        const BEHIND: u64 = 64 << 10;
+        /// Extents in a step, so that one in a million pieces does not grow without bound.
+        const MOST: usize = 1024;
+        let start = self.pos;
+        let (mut data, mut errors, mut room): (Vec<Range<u64>>, _, _) =
+            (Vec::new(), Vec::new(), CHUNK);
+        for _ in 0..MOST {
+            if self.pos >= self.layer.size() || self.gave_up() || room == 0 {
+                break;
             }
-            // Read extent by extent, so that one bad grain does not hide the next.
-            let mut errors = Vec::new();
-            let mut pos = piece.range.start;
-            while pos < piece.range.end {
-                let extent = layer.extent_at(pos)?;
-                let end = extent.range.end.min(piece.range.end);
-                if whole(&extent) {
-                    let mut buf = vec![0; crate::units::buffer_len(end - pos)?];
-                    match layer.read_at(pos, &mut buf) {
-                        Err(error) if is_finding(&error) => errors.push(error),
-                        other => other?,
-                    }
+            self.pos = match self.layer.extent_at(self.pos) {
+                Ok(extent) if extent.kind == Kind::Data => {
+                    let end = extent.range.end.min(self.pos.saturating_add(room));
+                    room = room.saturating_sub(end - self.pos);
+                    data.push(self.pos..end);
+                    end
                 }
-                pos = end;
+                Ok(extent) => extent.range.end,
+                Err(error) if !is_finding(&error) => return Some(Err(error)),
+                Err(error) => {
+                    errors.push(error);
+                    self.broken += 1;
+                    (self.pos / BEHIND).saturating_add(1).saturating_mul(BEHIND)
+                }
+            };
+        }
+        let len = self.pos.min(self.layer.size()).saturating_sub(start);
+        (len > 0).then_some(Ok(Step { len, data, errors }))
+    }
+}
+
+impl Step {
+    /// Reads the data, extent by extent, so that one bad grain does not hide the next.
+    fn read(self, layer: &Layer) -> Result<(u64, Vec<Error>)> {
+        let mut errors = self.errors;
+        for range in &self.data {
+            match ops::read_range(layer, range) {
+                Err(error) if is_finding(&error) => errors.push(error),
+                other => drop(other?),
             }
-            Ok((len, errors))
-        },
-        |(len, errors)| {
-            for error in errors {
-                findings.add(Finding::of(&error, "unreadable", file));
-            }
-            job.advance(len)
-        },
-    )
+        }
+        Ok((self.len, errors))
+    }
 }
 
 /// True for errors that say something about the image; false for those that end a check.

@@ -27,7 +27,7 @@ struct Claim {
 }
 
 /// The parts of one file that are taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     taken: BTreeMap<u64, Claim>,
     full: bool,
@@ -39,11 +39,8 @@ impl Claims {
         if range.is_empty() {
             return Ok(());
         }
-        // Claims do not overlap, so the last one that begins before the end decides.
-        if let Some((start, claim)) = self.taken.range(..range.end).next_back()
-            && claim.end > range.start
-        {
-            return Err(claim.at(*start, range.start.max(*start)));
+        if let Some(owner) = self.owner(&range) {
+            return Err(owner);
         }
         if self.taken.len() >= limits::CLAIMS {
             self.forget();
@@ -66,6 +63,18 @@ impl Claims {
         };
         self.taken.insert(range.start, claim);
         Ok(())
+    }
+
+    /// Who has part of `range`; the last of them, if it is several.
+    pub(crate) fn owner(&self, range: &Range<u64>) -> Option<Owner> {
+        // Claims do not overlap, so the last one that begins before the end decides.
+        let (start, claim) = self.taken.range(..range.end).next_back()?;
+        (claim.end > range.start).then(|| claim.at(*start, range.start.max(*start)))
+    }
+
+    /// Where what is claimed ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.taken.last_key_value().map_or(0, |(_, c)| c.end)
     }
 
     /// True if not all claims could be remembered: overlaps may have been missed.
@@ -150,6 +159,7 @@ mod tests {
             claims.claim(1995..2005, Owner::Unit(7)),
             Err(Owner::Unit(99))
         );
+        assert_eq!(claims.end(), 2000);
         assert_eq!(claims.claim(512..1000, Owner::Unit(100)), Ok(()));
         assert_eq!(claims.claim(2000..2010, Owner::Unit(5)), Ok(()));
         assert_eq!(claims.taken.len(), 4);

@@ -4,10 +4,10 @@ use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
     edit::{Edit, Plan},
-    ova, raw,
+    ova, qcow2, raw,
     storage::ImageFile,
     target::Target,
-    vhd, vhdx, vmdk,
+    vdi, vhd, vhdx, vmdk,
 };
 use std::{
     ops::Range,
@@ -20,6 +20,8 @@ pub static FORMATS: &[&dyn Format] = &[
     &vmdk::Vmdk,
     &vhd::Vhd,
     &vhdx::Vhdx,
+    &qcow2::Qcow2,
+    &vdi::Vdi,
     &ova::Ova,
     &raw::Raw, // last: it takes what no other is
 ];
@@ -240,6 +242,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// Who this image is, for a child to check.
     pub identity: Option<Identity>,
+    /// Who it is to children that go by something else: the VirtualBox UUID of a VMDK.
+    pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
 }

@@ -1,5 +1,6 @@
 //! Who an image is, and whom a child expects its parent to be.
 
+use crate::format::Facts;
 use std::{ffi::OsString, fmt};
 
 /// What a child records of its parent and checks when it is opened.
@@ -7,8 +8,15 @@ use std::{ffi::OsString, fmt};
 pub enum Identity {
     /// VMDK content ID: changes whenever the contents do.
     Cid(u32),
-    /// VHD unique ID, in the byte order of the file.
+    /// VHD unique ID in the byte order of the file, or the one that VirtualBox gave to a VMDK.
     Uuid([u8; 16]),
+    /// Who a VDI is and in which state, both in the byte order of the file.
+    Vdi {
+        /// UUID of the image.
+        uuid: [u8; 16],
+        /// UUID that is renewed whenever the contents change.
+        modified: [u8; 16],
+    },
     /// VHDX data write GUID, in the byte order of the file: changes whenever the contents do.
     Linkage([u8; 16]),
 }
@@ -18,6 +26,12 @@ impl fmt::Display for Identity {
         match self {
             Self::Cid(cid) => write!(f, "CID {cid:08x}"),
             Self::Uuid(bytes) => write!(f, "UUID {}", uuid::Uuid::from_bytes(*bytes)),
+            Self::Vdi { uuid, modified } => write!(
+                f,
+                "UUID {}, state {}",
+                uuid::Uuid::from_bytes_le(*uuid),
+                uuid::Uuid::from_bytes_le(*modified)
+            ),
             Self::Linkage(bytes) => {
                 write!(f, "data write GUID {}", uuid::Uuid::from_bytes_le(*bytes))
             }
@@ -30,19 +44,24 @@ impl fmt::Display for Identity {
 pub struct ParentRef {
     /// Path names as written in the image, the most promising first.
     pub hints: Vec<OsString>,
-    /// Who the parent must be; `None` for a parent that has no identity, such as a raw disk.
+    /// Who the parent must be; `None` if that is not recorded or the parent has no identity, as
+    /// for a raw disk.
     pub identity: Option<Identity>,
     /// Who else the parent may be: VHDX children name two while their parent is being changed.
     pub alternative: Option<Identity>,
     /// Name of the parent's format, where the image records it or it does not follow from the
-    /// identity.
+    /// identity. With neither, name and contents of the parent must agree on one.
     pub format: Option<&'static str>,
 }
 
 impl ParentRef {
-    /// True if an image of this identity is the parent.
-    pub fn is(&self, identity: Option<Identity>) -> bool {
-        identity == self.identity || (self.alternative.is_some() && identity == self.alternative)
+    /// True if an image of which `facts` tell is the parent, by one of its identities. Never for a
+    /// parent of which none is recorded.
+    pub fn is(&self, facts: &Facts) -> bool {
+        let own = [facts.identity, facts.other_identity];
+        let wanted = [self.identity, self.alternative];
+        let mut wanted = wanted.iter().filter(|w| w.is_some());
+        wanted.any(|w| own.contains(w))
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Place {
     Zero,
     /// The parent decides.
     Absent,
+    /// Data that the image says may not be read: reading is an error.
+    Withheld,
 }
 
 /// A run of the virtual disk and its place, from the position asked for up to `end`.
@@ -57,7 +59,8 @@ pub trait Layout: Send + Sync {
     /// The run may be shorter than it could be, and may reach past the end of the disk, but its
     /// end is greater than `pos`. A packed run is at most one compressed piece long.
     fn locate(&self, pos: u64) -> Result<Run>;
-    /// Unpacks from `pos` into `buf`, which stays inside one packed run.
+    /// Unpacks from `pos` into `buf`, which stays inside one packed run. In a withheld one this says
+    /// why it cannot be read.
     fn unpack(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
         let _ = (pos, buf);
         Err(Error::new(
@@ -132,6 +135,7 @@ impl Disk for Image {
             Place::Packed { file, at, inside } => {
                 (Kind::Data, self.stored(file, at, Some(inside))?)
             }
+            Place::Withheld => (Kind::Data, None),
             Place::Zero => (Kind::Zero, None),
             Place::Absent => (Kind::Absent, None),
         };
@@ -150,7 +154,7 @@ impl Disk for Image {
             let (part, rest) = buf.split_at_mut(part_len(buf.len(), pos, run.end));
             match run.place {
                 Place::Stored { file, at } => self.file(file)?.read_at(at.0, part)?,
-                Place::Packed { .. } => self.layout.unpack(pos, part)?,
+                Place::Packed { .. } | Place::Withheld => self.layout.unpack(pos, part)?,
                 Place::Zero => part.fill(0),
                 Place::Absent => {
                     let detail = format!("the parent holds position {pos:#x} of the disk");

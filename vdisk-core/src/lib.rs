@@ -17,6 +17,8 @@ pub mod open;
 pub mod ops;
 pub mod ova;
 pub mod patch;
+pub mod profile;
+pub mod qcow2;
 pub mod raw;
 mod resolve;
 pub mod storage;
@@ -24,6 +26,7 @@ pub mod target;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;

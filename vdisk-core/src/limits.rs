@@ -18,7 +18,7 @@ pub const GRAIN: u64 = 4 << 20;
 /// Entries of a VHD block allocation table: 2040 GiB in blocks of 512 KiB need 4.2 million.
 pub const BAT_ENTRIES: u32 = 8 << 20;
 
-/// Bytes of a VHD block. The default is 2 MiB.
+/// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
 
 /// Bytes of a VHD parent locator. Windows reserves 64 KiB.
@@ -36,6 +36,27 @@ pub const LOCATOR_KEYS: u16 = 256;
 /// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
 pub const VHDX_SIZE: u64 = 64 << 40;
 
+/// Clusters of qcow2 have at most 2 to this power of bytes: what qemu accepts.
+pub const CLUSTER_BITS: u32 = 21;
+
+/// Bytes of a qcow2 L1 table: what qemu accepts. 2 PiB of 64 KiB clusters need as much.
+pub const L1: u64 = 32 << 20;
+
+/// Bytes of the extensions behind a qcow2 header. Real ones are below 1 KiB.
+pub const HEADER_EXTENSIONS: u64 = 64 << 10;
+
+/// Bytes of the name of a qcow2 backing file: the specification's limit.
+pub const BACKING_NAME: u32 = 1023;
+
+/// Bytes of a Zstandard window: what RFC 8878 asks every decoder to support. A cluster has 2 MiB.
+pub const ZSTD_WINDOW: u64 = 8 << 20;
+
+/// Entries of a VDI block map: 64 TiB of blocks of 1 MiB.
+pub const VDI_BLOCKS: u32 = 64 << 20;
+
+/// Bytes at the end of a file in which the footer of a VHD is looked for that others follow: tools
+/// fill files up to a MiB.
+pub const AFTER_FOOTER: u64 = 1 << 20;
 /// Bytes of any virtual disk. VMDK stops at 62 TiB in products, VHDX at 64 TiB.
 pub const DISK_SIZE: u64 = 1 << 53;
 

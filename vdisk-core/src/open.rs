@@ -6,7 +6,7 @@ use crate::{
     format::Context,
     limits, raw,
     storage::{Access, ImageFile},
-    vhd, vhdx, vmdk,
+    vdi, vhd, vhdx, vmdk,
 };
 use std::{
     ffi::OsStr,
@@ -215,18 +215,9 @@ fn parent(
     let mut mismatch = None;
     for candidate in found {
         let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
-        // The child's word decides, not what the contents look like: guests write the contents.
-        let opened = open_file(
-            candidate,
-            &OpenOptions {
-                format: Some(format_of(wanted)?),
-                overlay: false,
-                disk: None,
-                ..*options
-            },
-        );
+        let opened = open_parent(candidate, wanted, options);
         let reason = match opened {
-            Ok(layer) if wanted.is(layer.facts().identity) => {
+            Ok(layer) if is_wanted(&layer, wanted) => {
                 if id.is_none() || above.iter().all(|l| l.file_id() != id) {
                     return Ok(layer);
                 }
@@ -252,27 +243,74 @@ fn parent(
     }))
 }
 
-/// The format that `parent` must have: as recorded, or as its identity implies; a raw disk has
-/// none.
-fn format_of(parent: &ParentRef) -> Result<&'static dyn Format> {
+/// True if `found` is the parent that is recorded, as far as anything about it is.
+fn is_wanted(found: &Layer, wanted: &ParentRef) -> bool {
+    wanted.identity.is_none() || wanted.is(found.facts())
+}
+
+/// Opens `file` as the parent that is recorded.
+///
+/// The child's word decides of which format it is, not what the contents look like: guests write
+/// the contents. Where the child says nothing, the file must say it as a file named by a person
+/// must, and names a parent of its own only if its name stands for the same format.
+fn open_parent(file: ImageFile, wanted: &ParentRef, options: &OpenOptions<'_>) -> Result<Layer> {
+    let recorded = format_of(wanted)?;
+    let path = file.tag.path.clone();
+    let found = match recorded {
+        Some(format) => format,
+        None => probe(&file).map_err(|e| unclear(&path).because(e))?,
+    };
+    let agreed = format::by_extension(&path).is_some_and(|f| f.name() == found.name());
+    let alone = recorded.is_none() && !agreed;
+    let options = OpenOptions {
+        format: Some(found),
+        disk: None,
+        resolver: if alone { &Deny } else { options.resolver },
+        overlay: false,
+        ..*options
+    };
+    let layer = open_file(file, &options)?;
+    if alone && layer.facts().parent.is_some() {
+        return Err(unclear(&path));
+    }
+    Ok(layer)
+}
+
+fn unclear(path: &Path) -> Error {
+    let detail = format!(
+        "the format of '{}' is not recorded, and its name and contents do not agree on one",
+        path.display()
+    );
+    Error::new(ErrorKind::Policy, "parent", detail)
+}
+
+/// The format that `parent` must have: as recorded, or as its identity implies; `None` if neither
+/// is known.
+fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format>> {
     if let Some(name) = parent.format {
-        return format::named(name);
+        return format::named(name).map(Some);
     }
     Ok(match parent.identity {
-        Some(Identity::Cid(_)) => &vmdk::Vmdk,
-        Some(Identity::Uuid(_)) => &vhd::Vhd,
-        Some(Identity::Linkage(_)) => &vhdx::Vhdx,
-        None => &raw::Raw,
+        Some(Identity::Cid(_)) => Some(&vmdk::Vmdk),
+        Some(Identity::Uuid(_)) => Some(&vhd::Vhd),
+        Some(Identity::Linkage(_)) => Some(&vhdx::Vhdx),
+        Some(Identity::Vdi { .. }) => Some(&vdi::Vdi),
+        None => None,
     })
 }
 
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
+    // What the child goes by, if the found one has it too.
+    let has = match (wanted.identity, found.facts().other_identity) {
+        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
+        _ => found.facts().identity,
+    };
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),
-        name(found.facts().identity),
+        name(has),
         name(wanted.identity),
     );
     Error::new(ErrorKind::Reference, "parent", detail)
@@ -345,6 +383,15 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
         return Error::new(ErrorKind::Unsupported, "format", detail).path(file.path());
     }
     let by_name = format::by_extension(file.path()).map(|f| f.name());
+    if by_name == Some("vmdk")
+        && let Some(name) = vmdk::descriptor_beside(file)
+    {
+        let detail = format!(
+            "has no VMDK signature: it looks like the data of a flat disk; open its descriptor '{}'",
+            name.display()
+        );
+        return Error::new(ErrorKind::WrongFormat, "format", detail).path(file.path());
+    }
     let detail = match by_name {
         _ if file.size == 0 => "is empty",
         Some("vmdk") => {
@@ -366,8 +413,6 @@ fn unknown(file: &ImageFile, foreign: Option<&str>) -> Error {
 
 /// First bytes of formats that are told apart only to refuse them by name.
 const FOREIGN: &[(&[u8], &str)] = &[
-    (b"QFI\xfb", "a qcow2 image"),
-    (b"<<< ", "a VirtualBox VDI image"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"BZh", "bzip2-compressed"),
     (b"\xfd7zXZ\0", "xz-compressed"),

@@ -38,6 +38,16 @@ pub enum Change {
         /// What.
         bytes: Vec<u8>,
     },
+    /// Copies `len` bytes of the file from the offset `from` to the offset `at`; neither range is
+    /// past the end, and they do not overlap. For tables of any size, which need not be held.
+    Copy {
+        /// Where from.
+        from: u64,
+        /// Where to.
+        at: u64,
+        /// How many bytes.
+        len: u64,
+    },
     /// Makes the file this long; new bytes are zero.
     Resize(u64),
     /// Puts a new file of these bytes in its place, in one step, so that it is never half written.
@@ -53,6 +63,14 @@ impl Patch {
         Self {
             file: file.clone(),
             change: Change::Write { at, bytes },
+        }
+    }
+
+    /// Copies `len` bytes from `from` to `at`.
+    pub fn copy(file: &ImageFile, from: u64, at: u64, len: u64) -> Self {
+        Self {
+            file: file.clone(),
+            change: Change::Copy { from, at, len },
         }
     }
 
@@ -86,6 +104,9 @@ impl std::fmt::Debug for Patch {
         let path = self.file.path().display();
         match &self.change {
             Change::Write { at, bytes } => write!(f, "{path}: {} bytes at {at:#x}", bytes.len()),
+            Change::Copy { from, at, len } => {
+                write!(f, "{path}: {len} bytes from {from:#x} to {at:#x}")
+            }
             Change::Resize(size) => write!(f, "{path}: size {size}"),
             Change::Replace(bytes) => write!(f, "{path}: {} bytes instead of all", bytes.len()),
             Change::Flush => write!(f, "{path}: flush"),
@@ -143,6 +164,7 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
         };
         let done = match &patch.change {
             Change::Write { at, bytes } => file.write_all_at(bytes, *at),
+            Change::Copy { from, at, len } => copy_within(file, *from, *at, *len),
             Change::Resize(size) => file.set_len(*size),
             Change::Replace(bytes) => replace(path, file, bytes),
             Change::Flush => file.sync_all(),
@@ -244,6 +266,7 @@ fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
         for patch in patches {
             let (start, end) = match &patch.change {
                 Change::Write { at, bytes } => (*at, at.saturating_add(bytes.len() as u64)),
+                Change::Copy { at, len, .. } => (*at, at.saturating_add(*len)),
                 Change::Resize(new) => (*new, size),
                 Change::Replace(_) => (0, size),
                 Change::Flush => continue,
@@ -286,6 +309,20 @@ fn create_backup(path: &Path) -> Result<(PathBuf, File)> {
     }
     let detail = "all names for a backup are taken; remove old backups";
     Err(Error::new(ErrorKind::Usage, "backup", detail).path(path))
+}
+
+fn copy_within(file: &File, from: u64, at: u64, len: u64) -> io::Result<()> {
+    let mut buf = vec![0; PIECE];
+    let mut done = 0;
+    while done < len {
+        let part = buf
+            .get_mut(..crate::disk::part_len(PIECE, done, len))
+            .unwrap_or_default();
+        file.read_exact_at(part, from.saturating_add(done))?;
+        file.write_all_at(part, at.saturating_add(done))?;
+        done += part.len() as u64;
+    }
+    Ok(())
 }
 
 fn copy_from(file: &File, start: u64, end: u64, out: &mut impl Write) -> io::Result<()> {

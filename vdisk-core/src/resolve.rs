@@ -4,7 +4,7 @@
 //! open files beneath its own folder and nothing else, whatever links lead there.
 
 use crate::{
-    Error, ErrorKind, ParentRef, Result,
+    Error, ErrorKind, ParentRef, Result, format,
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
@@ -19,6 +19,8 @@ use std::{
 pub enum Reference<'a> {
     /// Holds part of this same disk.
     Extent(&'a OsStr),
+    /// A device that holds part of this same disk.
+    Device(&'a OsStr),
     /// Holds what this disk does not.
     Parent(&'a ParentRef),
 }
@@ -53,10 +55,12 @@ impl Resolver for Deny {
 
 /// Opens files beneath the image's own folder, and beneath the folders and the files it is given.
 ///
-/// A link counts by where it leads. Devices, FIFOs and network names are never opened.
+/// A link counts by where it leads. FIFOs and network names are never opened, and devices only if
+/// [`devices`](Self::devices) says so.
 ///
 /// A parent recorded by an absolute or foreign path is also looked for by its bare name in the
-/// image's folder: image sets are moved, and the parent's identity is checked anyway.
+/// image's folder, if its identity is recorded: image sets are moved, and the identity is checked
+/// anyway.
 ///
 /// ```no_run
 /// use vdisk_core::{FileResolver, OpenOptions};
@@ -69,15 +73,21 @@ pub struct FileResolver {
     /// Folders that images may refer to besides their own.
     pub allowed: Vec<PathBuf>,
     /// Files that may be the parent of any image opened with this resolver; their identity decides.
-    /// A raw disk has none: a file with a raw ending is taken for a raw parent, if it is the only
-    /// one here and the recorded names lead nowhere.
+    /// Where none is recorded, as for raw disks and by qcow2, a file of the recorded format is taken
+    /// (raw: by its ending), if it is the only one here and the recorded names lead nowhere.
     pub parents: Vec<PathBuf>,
+    /// Images may name block devices as their extents. Such an image can stand for any disk of this
+    /// machine.
+    pub devices: bool,
     /// How the files are read.
     pub access: Access,
 }
 
 impl Resolver for FileResolver {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        if let Reference::Device(name) = reference {
+            return Ok(vec![self.device(from, name)?]);
+        }
         let folder = from.path().parent().unwrap_or(Path::new(""));
         let mut found: Vec<ImageFile> = Vec::new();
         let mut refused = None;
@@ -99,10 +109,11 @@ impl Resolver for FileResolver {
                 Err(error) => return Err(error),
             }
         }
-        if let Reference::Parent(ParentRef { identity: None, .. }) = reference
+        if let Reference::Parent(parent) = reference
+            && parent.identity.is_none()
             && found.is_empty()
         {
-            found.extend(self.raw_parent(from)?);
+            found.extend(self.only_parent(from, parent)?);
         }
         if !found.is_empty() {
             return Ok(found);
@@ -128,30 +139,71 @@ impl Resolver for FileResolver {
 }
 
 impl FileResolver {
-    /// The one file among `parents` that can be a raw disk.
-    fn raw_parent(&self, from: &ImageFile) -> Result<Option<ImageFile>> {
-        let raws: Vec<&PathBuf> = self.parents.iter().filter(|p| raw_by_name(p)).collect();
-        match raws.as_slice() {
-            [] => Ok(None),
-            [one] => ImageFile::open(one, self.access).map(Some),
-            _ => {
-                let detail = "is a raw disk, and several of the files given could be it";
-                Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()))
+    /// Opens the block device `name`, if that is allowed.
+    fn device(&self, from: &ImageFile, name: &OsStr) -> Result<ImageFile> {
+        use std::os::unix::fs::FileTypeExt;
+        let refused = |kind, what: &str| {
+            let detail = format!("'{}' {what}", name.display());
+            Err(Error::new(kind, "device", detail).path(from.path()))
+        };
+        if !self.devices {
+            let what = "is a device, and images may not open devices";
+            return refused(ErrorKind::Policy, what);
+        }
+        let path = Path::new(name);
+        if !path.is_absolute() {
+            return refused(ErrorKind::Reference, "is a device of another system");
+        }
+        match path.metadata() {
+            Ok(metadata) if metadata.file_type().is_block_device() => {
+                ImageFile::open(path, self.access)
+            }
+            Ok(_) => refused(ErrorKind::Reference, "is not a block device"),
+            Err(_) => refused(ErrorKind::Reference, "is a device that is not here"),
+        }
+    }
+
+    /// The one file among `parents` that can be `wanted`, of which no identity is recorded.
+    fn only_parent(&self, from: &ImageFile, wanted: &ParentRef) -> Result<Option<ImageFile>> {
+        let mut fitting: Vec<ImageFile> = Vec::new();
+        for path in &self.parents {
+            let file = ImageFile::open(path, self.access)?;
+            let fits = match wanted.format {
+                Some("raw") => raw_by_name(path),
+                Some(name) => format::named(name)?.probe(&file)?,
+                None => true,
+            };
+            if fits {
+                keep(&mut fitting, file);
             }
         }
+        if fitting.len() > 1 {
+            let detail = "has no recorded identity, and several of the files given could be it";
+            return Err(Error::new(ErrorKind::Reference, "parent", detail).path(from.path()));
+        }
+        Ok(fitting.pop())
     }
 
     /// The paths that `reference` may stand for, most literal first. Nothing is opened.
     fn candidates(&self, folder: &Path, reference: &Reference<'_>) -> Vec<PathBuf> {
         let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
-            Reference::Extent(name) => (vec![name], false),
+            Reference::Extent(name) | Reference::Device(name) => (vec![name], false),
             Reference::Parent(parent) => {
-                (parent.hints.iter().map(OsString::as_os_str).collect(), true)
+                // Without an identity, nothing would tell a namesake from the parent.
+                let checked = parent.identity.is_some();
+                (
+                    parent.hints.iter().map(OsString::as_os_str).collect(),
+                    checked,
+                )
             }
         };
         let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));
         let mut paths: Vec<PathBuf> = Vec::new();
         for name in &names {
+            // A backslash can be the second half of a letter in an Asian encoding.
+            if name.as_bytes().contains(&b'\\') {
+                paths.extend(folders().map(|f| f.join(name)));
+            }
             // Joining an absolute path replaces the folder: `open_beneath` decides about it.
             paths.extend(folders().map(|f| f.join(local(name))));
         }
@@ -251,7 +303,9 @@ fn local(name: &OsStr) -> PathBuf {
 
 fn describe(reference: &Reference<'_>) -> (&'static str, String) {
     match reference {
-        Reference::Extent(name) => ("extent", format!("'{}'", name.display())),
+        Reference::Extent(name) | Reference::Device(name) => {
+            ("extent", format!("'{}'", name.display()))
+        }
         Reference::Parent(parent) => {
             let names: Vec<String> = parent
                 .hints

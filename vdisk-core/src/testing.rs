@@ -206,7 +206,7 @@ impl Resolver for Files {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
         let name = match reference {
             Reference::Extent(name) => name.to_str().unwrap_or_default(),
-            Reference::Parent(_) => "",
+            Reference::Parent(_) | Reference::Device(_) => "",
         };
         if !self.lock().contains_key(name) {
             let detail = format!("'{name}' is not in memory");

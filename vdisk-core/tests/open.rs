@@ -267,12 +267,12 @@ fn what_is_no_image_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes, word) in [
         ("a.vhdx", b"hello".as_slice(), "VHDX"),
-        ("b.qcow2", b"QFI\xfb", "qcow"),
+        ("b.qcow2", b"QFI\xfb", "cut short"),
         ("c.vmdk", b"COWD", "vmfsSparse"),
         ("d.vmdk", b"", "empty"),
         ("e.vmdk", b"hello", "flat"),
         // The name says raw, but the guest cannot be the one who is believed.
-        ("f.img", b"QFI\xfb", "name the input format"),
+        ("f.img", b"\x1f\x8b", "name the input format"),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();

@@ -2,7 +2,7 @@
 
 use super::compose::Input;
 use crate::{Error, ErrorKind, Identity, Layer, ParentRef, Reference, Resolver, Result};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 /// The index of the earlier input that `layer` names as its parent; the nearest, if several fit.
 pub(super) fn parent_among(
@@ -17,10 +17,12 @@ pub(super) fn parent_among(
             Error::new(ErrorKind::Reference, "parent", "is not recorded").path(layer.path()),
         );
     };
-    let fits = |identity: Option<Identity>| wanted.is(identity);
+    let fits = |l: &Arc<Layer>| wanted.is(l.facts());
     let found = match wanted.identity {
-        Some(_) => before.iter().rposition(|input| fits(input.identity())),
-        None => raw_parent(before, layer, wanted, resolver),
+        Some(_) => before
+            .iter()
+            .rposition(|input| input.stack.first().is_some_and(fits)),
+        None => named_parent(before, layer, wanted, resolver),
     };
     if let Some(index) = found {
         return Ok(index);
@@ -29,15 +31,17 @@ pub(super) fn parent_among(
         .hints
         .first()
         .map_or(String::new(), |h| format!(" ('{}')", h.display()));
-    let parent = wanted
-        .identity
-        .map_or("a raw disk".to_owned(), |i| i.to_string());
+    let parent = match (wanted.identity, wanted.format) {
+        (Some(identity), _) => identity.to_string(),
+        (None, Some(format)) => format!("a {format} disk"),
+        (None, None) => "a disk".to_owned(),
+    };
     let child_of = format!("is a child of {parent}{hint}");
     let later = identities
         .iter()
         .enumerate()
         .skip(before.len() + 1)
-        .find(|(_, i)| wanted.identity.is_some() && wanted.is(**i));
+        .find(|(_, i)| i.is_some() && [wanted.identity, wanted.alternative].contains(i));
     if let Some((index, _)) = later {
         let name = names
             .get(index)
@@ -47,7 +51,7 @@ pub(super) fn parent_among(
         return Err(Error::new(ErrorKind::Usage, "order", detail).path(layer.path()));
     }
     if let Some(base) = before.first()
-        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l.facts().identity))
+        && let Some(deep) = base.stack.iter().skip(1).find(|l| fits(l))
     {
         let detail = format!(
             "{child_of}, which is '{}', below the base '{}': name that one as the base",
@@ -75,9 +79,10 @@ pub(super) fn parent_among(
     Err(Error::new(ErrorKind::Reference, "layer", detail).path(layer.path()))
 }
 
-/// The input that is the raw parent of `layer`. It has no identity: it must be the very file that
-/// the recorded names lead to or, where they lead nowhere, the only raw input of that name.
-fn raw_parent(
+/// The input that is the parent of `layer`, of which no identity is recorded: it must be the very
+/// file that the recorded names lead to or, where they lead nowhere, the only input of that name
+/// and format.
+fn named_parent(
     before: &[Input],
     layer: &Layer,
     wanted: &ParentRef,
@@ -99,7 +104,8 @@ fn raw_parent(
     let mut fitting = before.iter().enumerate().filter(|(_, input)| {
         top(input).is_some_and(|l| {
             let name = l.path().file_name().map(OsStr::as_bytes);
-            l.format().name() == "raw" && name.is_some_and(|n| names.contains(&n))
+            let fits = wanted.format.is_none_or(|f| f == l.format().name());
+            fits && name.is_some_and(|n| names.contains(&n))
         })
     });
     match (fitting.next(), fitting.next()) {

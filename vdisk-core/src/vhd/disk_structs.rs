@@ -13,6 +13,8 @@ pub(crate) const FOOTER_LEN: usize = 512;
 pub(crate) const HEADER_LEN: usize = 1024;
 /// First bytes of the footer.
 pub(crate) const COOKIE: &[u8; 8] = b"conectix";
+/// First bytes of a footer that XenServer disabled while it changes the image.
+pub(crate) const POISON: &[u8; 8] = b"v_poison";
 /// The version of both structures.
 pub(crate) const VERSION: u32 = 0x0001_0000;
 /// An offset that is not used.
@@ -67,8 +69,10 @@ pub(crate) struct Footer {
     pub(crate) disk_type: u32,
     pub(crate) checksum: u32,
     pub(crate) uuid: [u8; 16],
-    #[brw(pad_after = 427)]
     pub(crate) saved_state: u8,
+    /// Not in the specification: XenServer keeps the image only as a parent of others.
+    #[brw(pad_after = 426)]
+    pub(crate) hidden: u8,
 }
 
 /// Where a name of the parent is kept, and in which encoding.
@@ -192,6 +196,7 @@ mod tests {
             checksum: 0,
             uuid: 0xe7ea_9200_8493_954e_a816_9572_339b_e931_u128.to_be_bytes(),
             saved_state: 0,
+            hidden: 0,
         }
     }
 

@@ -18,6 +18,14 @@ pub(crate) fn of(found: &Found) -> Facts {
             "the disk belongs to a virtual machine in saved state, which expects it unchanged";
         warnings.push(warning.to_owned());
     }
+    if let Some(size) = footer
+        .size_by_geometry()
+        .filter(|_| footer.creator_goes_by_geometry())
+    {
+        warnings.push(format!(
+            "Virtual PC and qemu take the geometry for the size of this disk, and see {size} bytes"
+        ));
+    }
     let geometry = footer.geometry;
     let mut details = vec![(
         "geometry",
@@ -29,6 +37,12 @@ pub(crate) fn of(found: &Found) -> Facts {
             geometry.bytes()
         ),
     )];
+    if footer.hidden != 0 && footer.is_xen() {
+        details.push((
+            "hidden",
+            "yes: XenServer keeps it only as a parent".to_owned(),
+        ));
+    }
     if footer.timestamp != 0 {
         details.push(("created", date(footer.timestamp)));
     }
@@ -46,7 +60,7 @@ pub(crate) fn of(found: &Found) -> Facts {
         details,
         warnings,
         identity: Some(Identity::Uuid(footer.uuid)),
-        parent: None,
+        ..Facts::default()
     }
 }
 

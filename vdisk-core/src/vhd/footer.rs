@@ -2,15 +2,15 @@
 //!
 //! A fixed disk has no other mark than its last sector, so that sector is always looked at.
 
-use super::disk_structs::{COOKIE, FIXED, FOOTER_LEN, Footer, Geometry, footer_checksum};
+use super::disk_structs::{COOKIE, FIXED, FOOTER_LEN, Footer, POISON, footer_checksum};
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result, format, limits,
     storage::ImageFile,
-    units::{SECTOR, Sectors},
+    units::{SECTOR, round_down},
 };
 
 /// Footers of programs before Virtual PC 2004 lack the last byte.
-const OLD_LEN: u64 = 511;
+pub(crate) const OLD_LEN: u64 = 511;
 
 /// A footer, and what was odd about it.
 pub(crate) struct Found {
@@ -23,13 +23,30 @@ pub(crate) struct Found {
 }
 
 /// A footer as read, right or wrong.
-struct Candidate {
-    footer: Footer,
-    at: u64,
-    good: bool,
+#[derive(Clone)]
+pub(crate) struct Candidate {
+    pub(crate) footer: Footer,
+    pub(crate) at: u64,
+    /// 512, or 511 in old files.
+    pub(crate) len: u64,
+    /// Its checksum is right.
+    pub(crate) good: bool,
+    pub(crate) bytes: [u8; FOOTER_LEN],
+}
+
+/// The places where footers may be, as they are.
+pub(crate) struct Footers {
+    /// At the end, or near it with other bytes behind.
+    pub(crate) tail: Option<Candidate>,
+    /// At the start. Of a fixed disk, what the guest put there.
+    pub(crate) copy: Option<Candidate>,
+    /// Bytes of the file after the footer.
+    pub(crate) after: u64,
 }
 
 /// Says whether a footer's cookie stands where a footer may be.
+///
+/// In a file that is named as a VHD, a footer with other bytes behind it is also looked for.
 pub(crate) fn probe(file: &ImageFile) -> Result<bool> {
     let places = [
         file.size.checked_sub(SECTOR),
@@ -41,57 +58,119 @@ pub(crate) fn probe(file: &ImageFile) -> Result<bool> {
         if file.size >= OLD_LEN {
             file.read_at(at, &mut cookie)?;
         }
-        if cookie == *COOKIE {
+        if cookie == *COOKIE || cookie == *POISON {
             return Ok(true);
         }
     }
-    Ok(false)
+    let named = format::by_extension(file.path()).is_some_and(|f| f.name() == "vhd");
+    Ok(named && before_the_end(file, None)?.is_some())
 }
 
 /// Finds the footer: at the end, else by its copy at the start.
 pub(crate) fn find(file: &ImageFile) -> Result<Found> {
-    let mut warnings = Vec::new();
-    let mut tail = read(file, file.size.checked_sub(SECTOR), SECTOR)?;
-    if tail.is_none() {
-        tail = read(file, file.size.checked_sub(OLD_LEN), OLD_LEN)?;
-        if tail.is_some() {
+    Footers::read(file)?.found(file)
+}
+
+impl Footers {
+    /// Looks at the end of the file, then at its start, then before its end.
+    pub(crate) fn read(file: &ImageFile) -> Result<Self> {
+        let mut tail = Candidate::read(file, file.size.checked_sub(SECTOR), SECTOR)?;
+        if tail.is_none() {
+            tail = Candidate::read(file, file.size.checked_sub(OLD_LEN), OLD_LEN)?;
+        }
+        let copy = match &tail {
+            Some(tail) if tail.at == 0 => None,
+            _ => Candidate::read(file, Some(0), SECTOR)?,
+        };
+        if tail.is_none() {
+            tail = before_the_end(file, copy.as_ref())?;
+        }
+        let end = tail.as_ref().map(|t| t.at.saturating_add(t.len));
+        Ok(Self {
+            after: end.map_or(0, |end| file.size.saturating_sub(end)),
+            tail,
+            copy,
+        })
+    }
+
+    /// The footer to go by, and what to say about it.
+    pub(crate) fn found(&self, file: &ImageFile) -> Result<Found> {
+        let mut warnings = Vec::new();
+        if self.tail.as_ref().is_some_and(|t| t.len == OLD_LEN) {
             warnings.push(
                 "the footer has 511 bytes, as programs before Virtual PC 2004 wrote it".to_owned(),
             );
         }
-    }
-    let data_end = tail.as_ref().map_or(file.size, |t| t.at);
-    let footer = match tail {
-        Some(tail) if tail.good => tail.footer,
-        tail => {
-            let copy = read(file, Some(0), SECTOR)?.filter(|head| is_copy(head, tail.as_ref()));
-            let (footer, warning) = match (copy, tail) {
-                (Some(copy), None) => (
-                    copy.footer,
+        if self.after > 0 {
+            warnings.push(format!(
+                "the footer is not at the end of the file: {} bytes follow it",
+                self.after
+            ));
+        }
+        let copy = self
+            .copy
+            .as_ref()
+            .filter(|c| is_copy(c, self.tail.as_ref()));
+        let (footer, warning) = match (&self.tail, copy) {
+            (Some(tail), _) if tail.good => (&tail.footer, self.oddity_of_copy(tail)),
+            (None, Some(copy)) => (
+                &copy.footer,
+                Some(
                     "the footer at the end of the file is missing, perhaps cut off; its copy at the start is used",
                 ),
-                (Some(copy), Some(_)) => (
-                    copy.footer,
-                    "the footer at the end of the file is damaged; its copy at the start is used",
-                ),
-                (None, Some(tail)) => (
-                    tail.footer,
+            ),
+            (Some(_), Some(copy)) => (
+                &copy.footer,
+                Some("the footer at the end of the file is damaged; its copy at the start is used"),
+            ),
+            (Some(tail), None) => (
+                &tail.footer,
+                Some(
                     "the checksum of the footer is wrong, and there is no good copy; its fields are used as they are",
                 ),
-                (None, None) => {
-                    let detail = "has no footer at the end, and no good copy of it at the start; it is cut short or no VHD";
-                    return Err(Error::corrupt("footer", detail).path(file.path()));
-                }
-            };
-            warnings.push(warning.to_owned());
-            footer
+            ),
+            (None, None) => {
+                let detail = "has no footer at the end, and no good copy of it at the start; it is cut short or no VHD";
+                return Err(Error::corrupt("footer", detail).path(file.path()));
+            }
+        };
+        warnings.extend(warning.map(str::to_owned));
+        Ok(Found {
+            footer: footer.clone(),
+            data_end: self.tail.as_ref().map_or(file.size, |t| t.at),
+            warnings,
+        })
+    }
+
+    /// What to say of the copy at the start, if the footer at the end, `tail`, is good.
+    fn oddity_of_copy(&self, tail: &Candidate) -> Option<&'static str> {
+        match &self.copy {
+            _ if tail.footer.disk_type == FIXED => None,
+            None => Some("the copy of the footer at the start of the file is missing"),
+            Some(copy) if !copy.good => {
+                Some("the copy of the footer at the start of the file is damaged")
+            }
+            Some(copy) if differ(tail, copy) => {
+                Some("the footer and its copy at the start of the file differ; the footer is used")
+            }
+            Some(_) => None,
         }
+    }
+}
+
+/// Says whether two good footers differ in what matters.
+///
+/// XenServer's first drivers marked images as hidden in the copy alone.
+pub(crate) fn differ(tail: &Candidate, copy: &Candidate) -> bool {
+    let plain = |c: &Candidate| {
+        let mut bytes = c.bytes;
+        if c.footer.is_early_xen() {
+            bytes[HIDDEN] = 0;
+            bytes[CHECKSUM].fill(0);
+        }
+        bytes
     };
-    Ok(Found {
-        footer,
-        data_end,
-        warnings,
-    })
+    plain(tail) != plain(copy)
 }
 
 /// Says whether the footer at the start of the file may stand for the one at the end.
@@ -105,88 +184,82 @@ fn is_copy(head: &Candidate, tail: Option<&Candidate>) -> bool {
     head.good && head.footer.disk_type != FIXED && fits
 }
 
-/// The footer of `len` bytes at `at`, if there is one.
-fn read(file: &ImageFile, at: Option<u64>, len: u64) -> Result<Option<Candidate>> {
-    let Some(at) = at.filter(|_| file.size >= len) else {
-        return Ok(None);
-    };
-    let mut bytes = [0; FOOTER_LEN];
-    let part = file.read_part("footer", at, len)?;
-    for (to, from) in bytes.iter_mut().zip(part) {
-        *to = from;
-    }
-    Ok(Footer::parse(&bytes).map(|footer| Candidate {
-        good: footer.checksum == footer_checksum(&bytes),
-        footer,
-        at,
-    }))
-}
-
-/// The geometry that the specification's appendix computes for a disk of `size` bytes.
+/// A good footer near the end of the file, of a file that was filled up to a round size.
 ///
-/// Virtual PC and old versions of qemu take the product of its numbers for the disk's size.
-pub(crate) fn geometry(size: u64) -> Geometry {
-    const MOST: u32 = 65_535 * 16 * 255;
-    let total = u32::try_from(Sectors::holding(size).0).map_or(MOST, |n| n.min(MOST));
-    let (mut sectors, mut heads, mut tracks);
-    if total >= 65_535 * 16 * 63 {
-        (sectors, heads, tracks) = (255, 16, total / 255);
-    } else {
-        tracks = total / 17;
-        (sectors, heads) = (17, tracks.div_ceil(1024).max(4));
-        if heads > 16 || tracks >= heads.saturating_mul(1024) {
-            (sectors, heads, tracks) = (31, 16, total / 31);
-        }
-        if tracks >= heads.saturating_mul(1024) {
-            (sectors, heads, tracks) = (63, 16, total / 63);
+/// Guests choose what their disks hold, so it must fit its place: the footer of a fixed disk comes
+/// right after the disk, and any other is the same as its `copy`.
+fn before_the_end(file: &ImageFile, copy: Option<&Candidate>) -> Result<Option<Candidate>> {
+    let start = round_down(file.size.saturating_sub(limits::AFTER_FOOTER), SECTOR);
+    let bytes = file.read_part("footer", start, file.size.saturating_sub(start))?;
+    for (index, sector) in bytes.as_chunks().0.iter().enumerate().rev() {
+        let at = start.saturating_add((index as u64).saturating_mul(SECTOR));
+        if let Some(found) = Candidate::parse(*sector, at, SECTOR).filter(|c| c.good && at > 0) {
+            let fits = match found.footer.disk_type {
+                FIXED => found.footer.current_size == at,
+                _ => copy.is_some_and(|c| c.bytes == found.bytes),
+            };
+            if fits {
+                return Ok(Some(found));
+            }
         }
     }
-    Geometry {
-        cylinders: tracks
-            .checked_div(heads)
-            .and_then(|c| u16::try_from(c).ok())
-            .unwrap_or(u16::MAX),
-        heads: u8::try_from(heads).unwrap_or(16),
-        sectors,
+    Ok(None)
+}
+
+const CHECKSUM: std::ops::Range<usize> = 64..68;
+/// Where XenServer marks images that only its coalescing may touch.
+const HIDDEN: usize = 85;
+
+impl Candidate {
+    /// The footer of `len` bytes at `at`, if there is one.
+    fn read(file: &ImageFile, at: Option<u64>, len: u64) -> Result<Option<Self>> {
+        let Some(at) = at.filter(|_| file.size >= len) else {
+            return Ok(None);
+        };
+        let mut bytes = [0; FOOTER_LEN];
+        let part = file.read_part("footer", at, len)?;
+        for (to, from) in bytes.iter_mut().zip(part) {
+            *to = from;
+        }
+        if bytes.starts_with(POISON) && at > 0 {
+            let detail = "was disabled by XenServer, which was interrupted while it changed the image; only its journal can tell how to go on";
+            return Err(Error::new(ErrorKind::Unsupported, "footer", detail).at(at));
+        }
+        Ok(Self::parse(bytes, at, len))
+    }
+
+    fn parse(bytes: [u8; FOOTER_LEN], at: u64, len: u64) -> Option<Self> {
+        let footer = Footer::parse(&bytes)?;
+        let mut good = footer.checksum == footer_checksum(&bytes);
+        if !good && footer.is_early_xen() {
+            // They set the mark without a new checksum.
+            let mut bytes = bytes;
+            bytes[HIDDEN] = 0;
+            good = footer.checksum == footer_checksum(&bytes);
+        }
+        Some(Self {
+            footer,
+            at,
+            len,
+            good,
+            bytes,
+        })
     }
 }
 
-impl Geometry {
-    /// The bytes that cylinders, heads and sectors multiply to.
-    pub(crate) fn bytes(self) -> u64 {
-        [u64::from(self.heads), u64::from(self.sectors), SECTOR]
-            .into_iter()
-            .fold(u64::from(self.cylinders), u64::saturating_mul)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chs(size: u64) -> (u16, u8, u8) {
-        let g = geometry(size);
-        (g.cylinders, g.heads, g.sectors)
+impl Footer {
+    /// Written by XenServer.
+    pub(crate) fn is_xen(&self) -> bool {
+        self.creator_app.starts_with(b"tap")
     }
 
-    #[test]
-    fn geometry_is_that_of_other_programs() {
-        // Footers written by Windows 10 (4 MiB, 10 MiB, 512 MiB) and Virtual PC (127 GiB).
-        assert_eq!(chs(4 << 20), (120, 4, 17));
-        assert_eq!(chs(10 << 20), (301, 4, 17));
-        assert_eq!(chs(512 << 20), (1040, 16, 63));
-        assert_eq!(geometry(136_365_211_648).bytes(), 136_363_130_880);
-        // What the specification's algorithm gives around its own limits.
-        assert_eq!(chs(0), (0, 4, 17));
-        assert_eq!(chs(65_535 * 16 * 63 * 512), (16_191, 16, 255));
-        assert_eq!(chs(2040 << 30), (65_535, 16, 255));
-        assert_eq!(chs(u64::MAX), (65_535, 16, 255));
+    /// Written by XenServer's first driver, whose bitmaps have another bit order.
+    pub(crate) fn is_first_xen(&self) -> bool {
+        self.is_xen() && self.creator_version == 0x0000_0001
     }
 
-    #[test]
-    fn geometry_never_promises_more_than_there_is() {
-        for size in (0..1 << 40).step_by(7_654_321 * 512) {
-            assert!(geometry(size).bytes() <= size, "{size}");
-        }
+    /// Written by one of its first two drivers, which were careless with the mark "hidden".
+    fn is_early_xen(&self) -> bool {
+        self.is_first_xen() || self.is_xen() && self.creator_version == 0x0001_0001
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     units::{SECTOR, round_up},
     windows_path::{absolute, relative},
 };
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::Path};
+use std::{ffi::OsString, ops::Range, os::unix::ffi::OsStringExt, path::Path};
 
 /// Relative path, UTF-16LE.
 const RELATIVE: [u8; 4] = *b"W2ru";
@@ -35,39 +35,71 @@ pub(crate) fn hints(
             names.push(name);
         }
     };
-    for locator in &header.locators {
-        let decode: fn(Vec<u8>) -> Option<OsString> = match &locator.code {
-            b"W2ru" | b"W2ku" => utf16le,
-            b"Wi2r" | b"Wi2k" => bytes,
-            b"MacX" => url,
-            _ => continue, // unused, or an alias of Mac OS 9
-        };
-        let inside = locator
-            .data_offset
-            .checked_add(locator.data_len.into())
-            .is_some_and(|end| end <= file.size);
-        if !inside || locator.data_len > limits::LOCATOR {
+    for locator in header.locators.iter().filter(|l| l.names_a_path()) {
+        if locator.range(file).is_none() {
             warnings.push(format!(
                 "the parent locator {} lies outside the file or is too long, and is not used",
                 String::from_utf8_lossy(&locator.code)
             ));
             continue;
         }
-        let data = file.read_part(
-            "parent locator",
-            locator.data_offset,
-            locator.data_len.into(),
-        )?;
-        keep(decode(data));
+        keep(locator.name(file)?);
     }
-    keep(utf16(header.parent_name.iter().copied()));
+    keep(parent_name(header));
     names.sort_by_key(is_absolute); // stable
     Ok(names)
 }
 
+/// The name in the header; `None` if it is not Unicode.
+pub(crate) fn parent_name(header: &DynamicHeader) -> Option<OsString> {
+    utf16(header.parent_name.iter().copied())
+}
+
+impl LocatorEntry {
+    /// True for the codes of names that are understood; the others are unused, or aliases of Mac
+    /// OS 9.
+    pub(crate) fn names_a_path(&self) -> bool {
+        self.decoder().is_some()
+    }
+
+    fn decoder(&self) -> Option<fn(Vec<u8>) -> Option<OsString>> {
+        match &self.code {
+            b"W2ru" | b"W2ku" => Some(utf16le),
+            b"Wi2r" | b"Wi2k" => Some(bytes),
+            b"MacX" => Some(url),
+            _ => None,
+        }
+    }
+
+    /// Where the name is, if that is inside `file` and not too long.
+    pub(crate) fn range(&self, file: &ImageFile) -> Option<Range<u64>> {
+        let end = self.data_offset.checked_add(self.data_len.into())?;
+        (end <= file.size && self.data_len <= limits::LOCATOR).then_some(self.data_offset..end)
+    }
+
+    /// The name, if this has one that can be decoded and lies inside `file`.
+    pub(crate) fn name(&self, file: &ImageFile) -> Result<Option<OsString>> {
+        let (Some(decode), Some(range)) = (self.decoder(), self.range(file)) else {
+            return Ok(None);
+        };
+        let data = file.read_part("parent locator", range.start, self.data_len.into())?;
+        Ok(decode(data).filter(|name| !name.is_empty()))
+    }
+}
+
 /// Text up to the first NUL; `None` if it is not Unicode.
+///
+/// XenServer's first driver put a byte order mark before it.
 fn utf16(units: impl Iterator<Item = u16>) -> Option<OsString> {
-    let units: Vec<u16> = units.take_while(|u| *u != 0).collect();
+    let mut units: Vec<u16> = units.take_while(|u| *u != 0).collect();
+    match units.first() {
+        Some(0xfeff) => _ = units.remove(0),
+        Some(0xfffe) => {
+            units.remove(0);
+            units.iter_mut().for_each(|u| *u = u.swap_bytes());
+        }
+        _ => {}
+    }
     String::from_utf16(&units).ok().map(OsString::from)
 }
 
@@ -100,7 +132,7 @@ fn url(data: Vec<u8>) -> Option<OsString> {
     bytes(plain)
 }
 
-fn is_absolute(name: &OsString) -> bool {
+pub(crate) fn is_absolute(name: &OsString) -> bool {
     let name = name.as_encoded_bytes();
     matches!(name, [b'/' | b'\\', ..] | [_, b':', ..])
 }
@@ -194,6 +226,11 @@ mod tests {
     fn all_kinds_of_names_are_decoded() {
         assert_eq!(utf16le(le(".\\bäse.vhd\0x")).unwrap(), ".\\bäse.vhd");
         assert_eq!(utf16le(vec![0, 0xd8]), None); // half a surrogate pair
+        assert_eq!(utf16le(le("\u{feff}a.vhd")).unwrap(), "a.vhd");
+        assert_eq!(
+            utf16le(b"\xfe\xff\0a\0.\0v\0h\0d".to_vec()).unwrap(),
+            "a.vhd"
+        );
         assert_eq!(bytes(b"a\\b.vhd\0\0".to_vec()).unwrap(), "a\\b.vhd");
         assert_eq!(url(b"file://./a%20b.vhd".to_vec()).unwrap(), "./a b.vhd");
         assert_eq!(url(b"file://localhost/a".to_vec()).unwrap(), "/a");

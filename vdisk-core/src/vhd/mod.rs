@@ -14,17 +14,23 @@
 )]
 
 mod bat;
+mod batmap;
+mod bitmap;
+mod check;
 mod disk_structs;
 mod edit;
 mod facts;
 mod fixed;
 mod footer;
+mod geometry;
 mod locator;
+pub(crate) mod view;
 mod writer;
 
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, Layout, ParentRef, Place,
     Result, Subformat,
+    check::{Checkup, Findings},
     edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     storage::ImageFile,
@@ -73,7 +79,7 @@ impl Format for Vhd {
     }
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         let found = footer::find(&file)?;
-        check(&found.footer)?;
+        readable(&found.footer)?;
         let mut facts = facts::of(&found);
         let layout = if found.footer.disk_type == FIXED {
             Box::new(Fixed::new(&file, &found, context.overlay)?) as Box<dyn Layout>
@@ -81,6 +87,9 @@ impl Format for Vhd {
             Box::new(open_blocks(&file, &found, context.overlay, &mut facts)?)
         };
         Ok(Layer::new(&Vhd, Image::new(vec![file], layout), facts))
+    }
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
@@ -100,7 +109,7 @@ impl Format for Vhd {
 }
 
 /// Refuses what the footer alone shows to be unreadable.
-fn check(footer: &Footer) -> Result<()> {
+fn readable(footer: &Footer) -> Result<()> {
     let unsupported =
         |part: &'static str, detail| Err(Error::new(ErrorKind::Unsupported, part, detail));
     if footer.version >> 16 != VERSION >> 16 {
@@ -126,11 +135,6 @@ fn check(footer: &Footer) -> Result<()> {
         );
         return Err(Error::corrupt("virtual size", detail));
     }
-    if footer.disk_type != FIXED && footer.creator_app == *b"tap\0" && footer.creator_version == 1 {
-        let detail =
-            "was written by XenServer's first VHD driver, whose bitmaps have another bit order";
-        return unsupported("footer", detail.to_owned());
-    }
     Ok(())
 }
 
@@ -142,10 +146,19 @@ fn open_blocks(
     facts: &mut Facts,
 ) -> Result<Blocks> {
     let footer = &found.footer;
-    let header = read_header(file, footer.data_offset, facts)?;
+    let (header, bytes) = read_header(file, footer.data_offset)?;
+    if header.checksum != header_checksum(&bytes) {
+        let warning =
+            "the checksum of the dynamic header is wrong; its fields are used as they are";
+        facts.warnings.push(warning.to_owned());
+    }
     facts
         .details
         .push(("block size", format!("{} bytes", header.block_size)));
+    if let Some(map) = batmap::read(file, footer, &header)? {
+        let version = format!("version {}.{}", map.version >> 16, map.version & 0xffff);
+        facts.details.push(("batmap", version));
+    }
     let child = footer.disk_type == DIFFERENCING;
     if child {
         let raw_parent = header.parent_uuid == [0; 16]; // as XenServer marks it
@@ -153,7 +166,7 @@ fn open_blocks(
             hints: locator::hints(file, &header, &mut facts.warnings)?,
             identity: (!raw_parent).then_some(Identity::Uuid(header.parent_uuid)),
             alternative: None,
-            format: None,
+            format: raw_parent.then_some("raw"),
         });
     }
     let hole = if child || overlay {
@@ -161,17 +174,11 @@ fn open_blocks(
     } else {
         Place::Zero
     };
-    Blocks::new(
-        file.clone(),
-        footer.current_size,
-        footer.data_offset,
-        &header,
-        found.data_end,
-        hole,
-    )
+    Blocks::new(file.clone(), found, &header, hole)
 }
 
-fn read_header(file: &ImageFile, at: u64, facts: &mut Facts) -> Result<DynamicHeader> {
+/// Reads the dynamic header at `at`; also its bytes, for what they tell besides.
+fn read_header(file: &ImageFile, at: u64) -> Result<(DynamicHeader, Vec<u8>)> {
     let bytes = file.read_part("dynamic header", at, HEADER_LEN as u64)?;
     let Some(header) = DynamicHeader::parse(&bytes) else {
         let detail = "does not start with its signature 'cxsparse'";
@@ -181,10 +188,5 @@ fn read_header(file: &ImageFile, at: u64, facts: &mut Facts) -> Result<DynamicHe
         let detail = format!("has version {:#010x}; known is 1.0", header.version);
         return Err(Error::new(ErrorKind::Unsupported, "dynamic header", detail).at(at));
     }
-    if header.checksum != header_checksum(&bytes) {
-        let warning =
-            "the checksum of the dynamic header is wrong; its fields are used as they are";
-        facts.warnings.push(warning.to_owned());
-    }
-    Ok(header)
+    Ok((header, bytes))
 }

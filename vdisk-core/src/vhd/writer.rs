@@ -4,27 +4,27 @@
 //! format were tested against little else.
 
 use super::{
-    bat::UNUSED,
+    bat::{SMALLEST_BLOCK, UNUSED},
     disk_structs::{
         DIFFERENCING, DYNAMIC, DynamicHeader, FEATURE_RESERVED, FIXED, FOOTER_LEN, Footer,
         HEADER_LEN, LocatorEntry, NO_OFFSET, VERSION,
     },
     fixed::FixedWriter,
-    footer::geometry,
+    geometry::geometry,
     locator,
 };
 use crate::{
     Error, ErrorKind, Identity, ImageWriter, Result,
     format::{ParentSpec, Spec},
+    limits,
     target::Target,
-    units::{FileOffset, SECTOR, buffer_len, round_up},
+    units::{FileOffset, SECTOR, Sectors, buffer_len, round_up},
 };
 use std::ops::Range;
 
-/// Bytes of a block: the specification's default, and the most that XenServer accepts.
+/// Bytes of a block, if none are asked for: the specification's default, and the most that
+/// XenServer accepts.
 const BLOCK: u64 = 2 << 20;
-/// Bytes of the bitmap of such a block.
-const BITMAP_LEN: u64 = BLOCK / SECTOR / 8;
 /// What file systems keep holes in, and disks sectors: data of a block start at a multiple.
 pub(crate) const ALIGNMENT: u64 = 4096;
 /// Most bytes of a disk with blocks: what Windows and qemu accept.
@@ -77,12 +77,37 @@ fn footer(spec: &Spec<'_>, kind: u32) -> Footer {
         checksum: 0,
         uuid: spec.ids.uuid,
         saved_state: 0,
+        hidden: 0,
     }
 }
 
 /// Seconds since 1970 as the format counts them, as far as it can.
 fn timestamp(unix: u64) -> u32 {
     u32::try_from(unix.saturating_sub(EPOCH)).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a block of the image that `spec` wants.
+fn block_size(spec: &Spec<'_>) -> Result<u64> {
+    let size = spec.options.block_size.unwrap_or(BLOCK);
+    let (least, most) = (u64::from(SMALLEST_BLOCK), u64::from(limits::BLOCK));
+    if !size.is_power_of_two() || !(least..=most).contains(&size) {
+        let detail = format!("is {size} bytes; a VHD takes a power of two from {least} to {most}");
+        return Err(Error::new(ErrorKind::Usage, "block size", detail));
+    }
+    let blocks = spec.size.div_ceil(size);
+    if blocks > limits::BAT_ENTRIES.into() {
+        let detail = format!(
+            "of {size} bytes gives {blocks} blocks; at most {} are accepted",
+            limits::BAT_ENTRIES
+        );
+        return Err(Error::new(ErrorKind::Usage, "block size", detail));
+    }
+    Ok(size)
+}
+
+/// Bytes of the bitmap of a block of `block_size`.
+fn bitmap_len(block_size: u64) -> u64 {
+    round_up(Sectors::holding(block_size).0.div_ceil(8), SECTOR)
 }
 
 /// A dynamic or differencing disk: blocks in the order of the disk, the table at the end.
@@ -95,6 +120,9 @@ struct Blocks<'a> {
     /// A block of a child takes only the sectors it was given; of a base, all.
     child: bool,
     entries: Vec<u32>,
+    /// Bytes of a block, and of the bitmap before it.
+    block_size: u64,
+    bitmap_len: u64,
     current: Option<Block>,
     /// Where the file ends so far.
     end: u64,
@@ -116,6 +144,7 @@ impl<'a> Blocks<'a> {
             );
             return Err(Error::new(ErrorKind::Unsupported, "virtual size", detail));
         }
+        let block_size = block_size(spec)?;
         let locators_at = FOOTER_LEN.saturating_add(HEADER_LEN) as u64;
         let parent = match &spec.parent {
             Some(parent) => Some((parent, locator::encode(parent, locators_at)?)),
@@ -130,7 +159,7 @@ impl<'a> Blocks<'a> {
             Some((_, encoded)) => (encoded.name, encoded.entries, encoded.data),
             None => ([0; 256], [LocatorEntry::default(); 8], Vec::new()),
         };
-        let count = spec.size.div_ceil(BLOCK);
+        let count = spec.size.div_ceil(block_size);
         let table_offset = locators_at.saturating_add(locators.len() as u64);
         let table_len = round_up(count.saturating_mul(4), SECTOR);
         let header = DynamicHeader {
@@ -138,7 +167,7 @@ impl<'a> Blocks<'a> {
             table_offset,
             version: VERSION,
             max_table_entries: u32::try_from(count).unwrap_or(u32::MAX),
-            block_size: u32::try_from(BLOCK).unwrap_or(u32::MAX),
+            block_size: u32::try_from(block_size).unwrap_or(u32::MAX),
             checksum: 0,
             parent_uuid: uuid,
             parent_timestamp: modified,
@@ -153,6 +182,8 @@ impl<'a> Blocks<'a> {
             child,
             // The sector that the table ends in is filled up with unused entries.
             entries: vec![UNUSED; buffer_len(table_len / 4)?],
+            block_size,
+            bitmap_len: bitmap_len(block_size),
             current: None,
             end: table_offset.saturating_add(table_len),
         })
@@ -163,8 +194,8 @@ impl<'a> Blocks<'a> {
         if self.current.as_ref().is_none_or(|b| b.number != number) {
             self.leave()?;
             // Aligned are the data, not the bitmap before them.
-            let data = round_up(FileOffset(self.end).plus(BITMAP_LEN)?.0, ALIGNMENT);
-            let sector = data.saturating_sub(BITMAP_LEN) / SECTOR;
+            let data = round_up(FileOffset(self.end).plus(self.bitmap_len)?.0, ALIGNMENT);
+            let sector = data.saturating_sub(self.bitmap_len) / SECTOR;
             let sector = u32::try_from(sector).ok().filter(|s| *s != UNUSED);
             let entry = usize::try_from(number)
                 .ok()
@@ -178,12 +209,12 @@ impl<'a> Blocks<'a> {
                 ));
             };
             *entry = sector;
-            self.end = FileOffset(data).plus(BLOCK)?.0;
+            self.end = FileOffset(data).plus(self.block_size)?.0;
             let bits = if self.child { 0 } else { 0xff };
             self.current = Some(Block {
                 number,
                 data,
-                bitmap: vec![bits; buffer_len(BITMAP_LEN)?],
+                bitmap: vec![bits; buffer_len(self.bitmap_len)?],
             });
         }
         self.current
@@ -195,7 +226,7 @@ impl<'a> Blocks<'a> {
     fn leave(&mut self) -> Result<()> {
         match self.current.take() {
             Some(block) => {
-                let at = block.data.saturating_sub(BITMAP_LEN);
+                let at = block.data.saturating_sub(self.bitmap_len);
                 self.target.write_at(at, &block.bitmap)
             }
             None => Ok(()),
@@ -206,11 +237,12 @@ impl<'a> Blocks<'a> {
     fn record(&mut self, range: Range<u64>, mut bytes: Option<&[u8]>) -> Result<()> {
         let mut pos = range.start;
         while pos < range.end {
-            let inside = pos % BLOCK;
-            let len = BLOCK
+            let inside = pos & self.block_size.saturating_sub(1); // a power of two
+            let len = self
+                .block_size
                 .saturating_sub(inside)
                 .min(range.end.saturating_sub(pos));
-            let block = self.enter(pos / BLOCK)?;
+            let block = self.enter(pos.checked_div(self.block_size).unwrap_or(0))?;
             let end = inside.saturating_add(len);
             set_bits(&mut block.bitmap, inside / SECTOR..end.div_ceil(SECTOR));
             let at = FileOffset(block.data).plus(inside)?;
@@ -284,7 +316,9 @@ fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
         Some(Identity::Uuid(_)) => {
             "has no unique ID, so a VHD child could not tell it from another"
         }
-        Some(Identity::Cid(_) | Identity::Linkage(_)) => "a VHD child needs a VHD or raw parent",
+        Some(Identity::Cid(_) | Identity::Linkage(_) | Identity::Vdi { .. }) => {
+            "a VHD child needs a VHD or raw parent"
+        }
     };
     Err(Error::new(ErrorKind::Usage, "parent", detail))
 }

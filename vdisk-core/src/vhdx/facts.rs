@@ -45,6 +45,7 @@ pub(crate) fn of(
         ],
         warnings,
         identity: Some(Identity::Linkage(data_write)),
+        other_identity: None,
         parent: None,
     }
 }

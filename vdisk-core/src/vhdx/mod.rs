@@ -25,6 +25,7 @@ mod log;
 mod metadata;
 mod overlay;
 mod regions;
+pub(crate) mod view;
 mod writer;
 
 use crate::{

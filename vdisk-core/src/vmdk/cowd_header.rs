@@ -3,7 +3,6 @@
 //! Apart from the hosted sparse header, with which it shares ideas but no field. Source: VMware
 //! "Virtual Disk Format 5.0" (ESX Server sparse extents).
 
-use super::sparse_extent::Shape;
 use crate::{
     Error, ErrorKind, Result, limits,
     units::{SECTOR, Sectors},
@@ -82,21 +81,5 @@ impl CowdHeader {
         self.write(&mut out)
             .map_err(|e| Error::new(ErrorKind::Io, "header", e.to_string()))?;
         Ok(out.into_inner())
-    }
-
-    /// What the tables behind this header look like.
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
-            capacity: self.capacity.into(),
-            grain_size: self.grain_size.into(),
-            table_len: COWD_GTES_PER_GT.into(),
-            directory: self.gd_offset.into(),
-            redundant: None,
-            first_free: COWD_HEADER / SECTOR,
-            zero_entries: false,
-            compressed: false,
-            markers: false,
-            unclean: self.unclean_shutdown != 0,
-        }
     }
 }

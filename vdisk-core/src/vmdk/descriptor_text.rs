@@ -202,7 +202,7 @@ mod tests {
             (found.cid, found.parent_cid),
             (Some(spec.ids.cid), Some(0xab))
         );
-        assert_eq!(found.parent_hint.as_deref(), Some("../base.vmdk".as_ref()));
+        assert_eq!(found.parent_hints, ["../base.vmdk"]);
         assert_eq!(found.extents.first().map(|e| e.sectors), Some(2 << 20));
         assert!(
             embedded(&Spec {

@@ -16,6 +16,8 @@ pub(super) const MAGIC_UNFINISHED: &[u8; 4] = b"kdmv";
 pub(super) const FLAG_NEWLINES: u32 = 1;
 /// Header flag: there is a second grain directory with its own tables.
 pub(super) const FLAG_REDUNDANT: u32 = 1 << 1;
+/// Header flag: a table entry of 1 is a grain of zeros.
+pub(super) const FLAG_ZERO_GRAINS: u32 = 1 << 2;
 /// Header flag: grains are compressed.
 pub(super) const FLAG_COMPRESSED: u32 = 1 << 16;
 /// Header flag: each grain and table is preceded by a marker.
@@ -67,17 +69,23 @@ pub(super) struct SparseHeader {
 impl SparseHeader {
     /// Parses and checks a header.
     pub(super) fn parse(part: &'static str, bytes: &[u8]) -> Result<Self> {
-        if bytes.starts_with(MAGIC_UNFINISHED) {
-            let detail = "is marked as unfinished: the program that wrote it was interrupted";
-            return Err(Error::corrupt(part, detail));
-        }
-        let header = Self::read(&mut Cursor::new(bytes))
-            .map_err(|e| Error::corrupt(part, "is not a VMDK header").because(e))?;
+        let header = Self::unchecked(part, bytes)?;
         header.check(part)?;
         Ok(header)
     }
 
-    fn check(&self, part: &'static str) -> Result<()> {
+    /// Parses a header whose fields may be anything.
+    pub(super) fn unchecked(part: &'static str, bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(MAGIC_UNFINISHED) {
+            let detail = "is marked as unfinished: the program that wrote it was interrupted";
+            return Err(Error::corrupt(part, detail));
+        }
+        Self::read(&mut Cursor::new(bytes))
+            .map_err(|e| Error::corrupt(part, "is not a VMDK header").because(e))
+    }
+
+    /// Checks what reading depends on.
+    pub(super) fn check(&self, part: &'static str) -> Result<()> {
         let unsupported = |detail: String| Err(Error::new(ErrorKind::Unsupported, part, detail));
         let corrupt = |detail: String| Err(Error::corrupt(part, detail));
         if !(1..=3).contains(&self.version) {

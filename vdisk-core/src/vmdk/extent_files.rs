@@ -2,14 +2,16 @@
 //!
 //! Apart from the descriptor, which is only text: here its names become files, by the resolver.
 
-use super::descriptor::{Access, ExtentKind, ExtentLine};
+use super::extent_line::{Access, ExtentKind, ExtentLine};
 use super::extents::{Extent, Source};
+use super::opening::Opening;
 use super::sesparse_extent::SeSparseExtent;
-use super::sparse_extent::{Opening, SparseExtent};
+use super::sparse_extent::SparseExtent;
 use crate::{
     Error, ErrorKind, InFile, Place, Reference, Result, format::Context, limits,
     storage::ImageFile, units::Sectors,
 };
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 /// Opens all extents of a disk in order. `files` begins with the descriptor; the extents' files
 /// are added.
@@ -44,23 +46,21 @@ fn open_extent(
     hole: Place,
     opening: &mut Opening,
 ) -> Result<Source> {
-    let Some(name) = &line.name else {
-        return Ok(Source::Zero);
-    };
-    let part = format!("extent {number}");
+    if line.kind == ExtentKind::Zero {
+        return Ok(Source::Zero); // also if it may not be read: there is nothing to withhold
+    }
     if line.access == Access::None {
-        let detail = "is marked NOACCESS, which is not supported";
+        return Ok(Source::Withheld { number });
+    }
+    let part = format!("extent {number}");
+    if line.kind == ExtentKind::Unread {
+        let detail = format!("is of type {}, which is not supported", line.word);
         return Err(Error::new(ErrorKind::Unsupported, part, detail));
     }
     let descriptor = files
         .first()
         .ok_or_else(|| Error::corrupt("descriptor", "is missing"))?;
-    let file = context
-        .resolver
-        .find(descriptor, &Reference::Extent(name))?
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::new(ErrorKind::Reference, "extent", "was not found"))?;
+    let file = find(line, descriptor, context)?;
     let path = file.tag.path.clone();
     let index = files.len();
     let len = Sectors(line.sectors).bytes()?;
@@ -71,8 +71,8 @@ fn open_extent(
         let detail = format!("has {size} bytes, and the descriptor says {len}");
         Err(Error::corrupt(part.clone(), detail).path(&path))
     };
-    let source = match &line.kind {
-        ExtentKind::Flat => {
+    let source = match line.kind {
+        ExtentKind::Flat | ExtentKind::Device => {
             let at = Sectors(line.offset).bytes()?;
             if at.checked_add(len).is_none_or(|end| end > file.size) {
                 let detail = format!(
@@ -100,12 +100,43 @@ fn open_extent(
             long_enough(sparse.size())?;
             Source::SeSparse(Box::new(sparse))
         }
-        ExtentKind::Zero => Source::Zero,
-        ExtentKind::Other(kind) => {
-            let detail = format!("is of type {kind}, which is not supported");
-            return Err(Error::new(ErrorKind::Unsupported, part, detail).path(path));
-        }
+        ExtentKind::Zero | ExtentKind::Unread => Source::Zero, // answered above
     };
     files.push(file);
     Ok(source)
+}
+
+/// Opens the file or the device of `line` by the first of its names that leads somewhere.
+pub(super) fn find(
+    line: &ExtentLine,
+    descriptor: &ImageFile,
+    context: &Context<'_>,
+) -> Result<ImageFile> {
+    let mut missing = None;
+    for name in &line.names {
+        let device = line.kind == ExtentKind::Device || is_device(name);
+        let reference = match device {
+            true => Reference::Device(name),
+            false => Reference::Extent(name),
+        };
+        match context.resolver.find(descriptor, &reference) {
+            Ok(found) => match found.into_iter().next() {
+                Some(file) => return Ok(file),
+                None => continue,
+            },
+            Err(error) if error.kind() == ErrorKind::Reference => {
+                missing.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(missing.unwrap_or_else(|| Error::new(ErrorKind::Reference, "extent", "was not found")))
+}
+
+/// True for the names by which Unix, Windows and ESX know devices.
+fn is_device(name: &OsStr) -> bool {
+    const DEVICES: [&[u8]; 4] = [b"/dev/", b"\\\\.\\", b"\\\\?\\", b"/vmfs/devices/"];
+    let name = name.as_bytes();
+    // A folder in memory, with files like any other.
+    !name.starts_with(b"/dev/shm/") && DEVICES.iter().any(|d| name.starts_with(d))
 }

@@ -3,7 +3,8 @@
 use super::sesparse_extent::SeSparseExtent;
 use super::sparse_extent::SparseExtent;
 use crate::{
-    Error, InFile, Layout, Place, Result, Run, raw::flat_run, storage::ImageFile, units::FileOffset,
+    Error, ErrorKind, InFile, Layout, Place, Result, Run, raw::flat_run, storage::ImageFile,
+    units::FileOffset,
 };
 
 /// One extent in its place on the disk, in bytes.
@@ -25,6 +26,10 @@ pub(super) enum Source {
     Sparse(Box<SparseExtent>),
     SeSparse(Box<SeSparseExtent>),
     Zero,
+    /// Marked as not to be read. The number, from 1, is for people.
+    Withheld {
+        number: usize,
+    },
 }
 
 /// All extents, in order and without gaps.
@@ -61,6 +66,7 @@ impl Layout for Extents {
         let inside = pos.saturating_sub(extent.start);
         let (end, place) = match &extent.source {
             Source::Zero => (extent.len, Place::Zero),
+            Source::Withheld { .. } => (extent.len, Place::Withheld),
             Source::Sparse(sparse) => {
                 let run = sparse.locate(inside).in_file(sparse.path())?;
                 (run.end, run.place)
@@ -93,6 +99,13 @@ impl Layout for Extents {
             Source::Sparse(sparse) => sparse
                 .unpack(pos.saturating_sub(extent.start), buf)
                 .in_file(sparse.path()),
+            Source::Withheld { number } => {
+                let detail = format!(
+                    "is marked NOACCESS: what it holds may not be read (position {pos:#x} of the disk)"
+                );
+                let part = format!("extent {number}");
+                Err(Error::new(ErrorKind::Unsupported, part, detail))
+            }
             _ => Err(Error::corrupt("extent", "has no compressed grains")),
         }
     }

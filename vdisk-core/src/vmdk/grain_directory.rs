@@ -1,7 +1,7 @@
 //! The grain directory: where each grain table lies.
 
 use super::disk_structs::entries;
-use super::sparse_extent::Opening;
+use super::opening::Opening;
 use crate::{
     Error, Result,
     cache::Cache,

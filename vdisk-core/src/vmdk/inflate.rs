@@ -18,14 +18,23 @@ thread_local! {
     });
 }
 
-/// Inflates a zlib stream into `out`, and checks that it holds no less, and no more than a grain.
+/// True if `packed` begins as a zlib stream does (RFC 1950): method and a check of the two bytes.
+fn is_zlib(packed: &[u8]) -> bool {
+    let head = packed.first_chunk().copied().map_or(0, u16::from_be_bytes);
+    head & 0x8f00 == 0x0800 && head.is_multiple_of(31)
+}
+
+/// Inflates a stream into `out`, and checks that it holds no less, and no more than a grain.
+///
+/// The specification says deflate (RFC 1951), all products write zlib. Both are taken; a deflate
+/// stream cannot be mistaken for zlib, because its first byte would be padding that is not zero.
 pub(super) fn inflate(
     inflater: &mut Decompress,
     packed: &[u8],
     out: &mut [u8],
     grain: u64,
 ) -> std::result::Result<(), String> {
-    inflater.reset(true);
+    inflater.reset(is_zlib(packed));
     let status = inflater
         .decompress(packed, out, FlushDecompress::Finish)
         .map_err(|e| format!("is damaged: {e}"))?;

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod bare_extent;
+mod check;
 mod cowd_header;
 mod cowd_writer;
 mod descriptor;
@@ -15,20 +16,27 @@ mod descriptor_text;
 mod disk_structs;
 mod edit;
 mod extent_files;
+mod extent_line;
 mod extents;
+mod facts;
 mod grain_directory;
 mod inflate;
+mod name_encoding;
+mod opening;
 mod packed_grains;
 mod sesparse_extent;
 mod sesparse_headers;
+mod shape;
 mod sparse_extent;
 mod sparse_writer;
 mod split_writer;
+pub(crate) mod stream_view;
 mod stream_writer;
+pub(crate) mod view;
 
 use crate::{
-    Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
-    Subformat,
+    Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
+    check::{Checkup, Findings},
     edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     limits,
@@ -36,14 +44,18 @@ use crate::{
     target::Target,
     units::Sectors,
 };
+pub(crate) use bare_extent::descriptor_beside;
 use cowd_header::COWD_MAGIC;
-use descriptor::{Descriptor, ExtentKind, NO_PARENT};
+use descriptor::Descriptor;
 use disk_structs::{MAGIC, MAGIC_UNFINISHED, SparseHeader};
 use extent_files::open_extents;
+use extent_line::ExtentKind;
 use extents::{Extent, Extents, Source};
+use facts::facts;
+use opening::Opening;
 use sesparse_extent::SeSparseExtent;
 use sesparse_headers::SESPARSE_MAGIC;
-use sparse_extent::{Opening, SparseExtent};
+use sparse_extent::SparseExtent;
 pub(crate) use stream_writer::StreamWriter;
 
 /// The VMDK format.
@@ -128,6 +140,10 @@ impl Format for Vmdk {
             return Err(Error::new(ErrorKind::WrongFormat, "format", detail));
         }
         open_descriptor_file(file, context)
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
 
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
@@ -260,17 +276,6 @@ fn open_descriptor_file(file: ImageFile, context: &Context<'_>) -> Result<Layer>
         return Err(Error::new(ErrorKind::Limit, "descriptor", detail));
     }
     let descriptor = Descriptor::parse(&file.read_part("descriptor", 0, file.size)?)?;
-    let kind = descriptor.create_type.to_ascii_lowercase();
-    if ["device", "rdm", "passthrough", "vmfsraw"]
-        .iter()
-        .any(|w| kind.contains(w))
-    {
-        let detail = format!(
-            "is of type {}: it stands for a physical device, which is never opened",
-            descriptor.create_type
-        );
-        return Err(Error::new(ErrorKind::Unsupported, "descriptor", detail));
-    }
     if descriptor.extents.is_empty() {
         return Err(Error::corrupt("descriptor", "names no extents"));
     }
@@ -293,51 +298,4 @@ fn hole(facts: &Facts, context: &Context<'_>) -> Place {
         true => Place::Absent,
         false => Place::Zero,
     }
-}
-
-fn facts(descriptor: &Descriptor) -> Result<Facts> {
-    let parent = match descriptor.parent_cid {
-        Some(cid) if cid != NO_PARENT => Some(ParentRef {
-            hints: descriptor.parent_hint.clone().into_iter().collect(),
-            identity: Some(Identity::Cid(cid)),
-            alternative: None,
-            format: None,
-        }),
-        _ if descriptor.has_uuid_parent() => {
-            let detail = "names its parent only by a VirtualBox UUID, which is not supported";
-            return Err(Error::new(ErrorKind::Unsupported, "descriptor", detail));
-        }
-        _ => None,
-    };
-    let mut facts = Facts {
-        subformat: descriptor.create_type.clone(),
-        creator: descriptor.creator(),
-        identity: descriptor.cid.map(Identity::Cid),
-        parent,
-        ..Facts::default()
-    };
-    for (key, name) in [
-        ("ddb.adaptertype", "adapter type"),
-        ("ddb.virtualhwversion", "hardware version"),
-        ("ddb.uuid", "UUID"),
-        ("ddb.uuid.image", "VirtualBox UUID"),
-        ("ddb.longcontentid", "long content ID"),
-        ("encoding", "encoding"),
-    ] {
-        if let Some(value) = descriptor.get(key) {
-            facts.details.push((name, value.to_owned()));
-        }
-    }
-    if descriptor.get("changetrackpath").is_some() {
-        facts.warnings.push(
-            "changed block tracking is on; what is written from this image does not carry it over"
-                .to_owned(),
-        );
-    }
-    if descriptor.cid.is_none() {
-        facts
-            .warnings
-            .push("the descriptor has no CID: no child can name this disk".to_owned());
-    }
-    Ok(facts)
 }

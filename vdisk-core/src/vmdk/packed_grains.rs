@@ -4,37 +4,45 @@
 
 use super::disk_structs::{GRAIN_MARKER, Marker};
 use super::inflate::{WORK, inflate};
+use super::opening::{Opening, key};
 use crate::{
     Error, Result,
     cache::Cache,
     storage::ImageFile,
     units::{FileOffset, SECTOR, buffer_len},
 };
-use std::num::NonZeroU64;
-
-/// Inflated grains kept for an extent, for readers that ask for less than a grain.
-const GRAINS_KEPT: usize = 4;
+use std::{num::NonZeroU64, sync::Arc};
 
 /// The compressed grains of one extent.
 pub(super) struct PackedGrains {
     file: ImageFile,
+    /// Number of the file in the image.
+    index: usize,
     /// Bytes of a grain.
     grain: NonZeroU64,
     /// Bytes of the disk that the extent holds.
     size: u64,
     /// A grain begins with its place on the disk, not with its length alone.
     markers: bool,
-    kept: Cache<Vec<u8>>,
+    kept: Arc<Cache<Vec<u8>>>,
 }
 
 impl PackedGrains {
-    pub(super) fn new(file: ImageFile, grain: NonZeroU64, size: u64, markers: bool) -> Self {
+    pub(super) fn new(
+        file: ImageFile,
+        index: usize,
+        grain: NonZeroU64,
+        size: u64,
+        markers: bool,
+        opening: &Opening,
+    ) -> Self {
         Self {
             file,
+            index,
             grain,
             size,
             markers,
-            kept: Cache::new(GRAINS_KEPT),
+            kept: Arc::clone(&opening.grains),
         }
     }
 
@@ -46,7 +54,7 @@ impl PackedGrains {
         if pos == start && buf.len() as u64 == valid {
             return self.inflate(grain, at, buf);
         }
-        let bytes = self.kept.get(grain, || {
+        let bytes = self.kept.get(key(self.index, grain), || {
             let mut bytes = vec![0; buffer_len(valid)?];
             self.inflate(grain, at, &mut bytes)?;
             Ok(bytes)

@@ -3,10 +3,10 @@
 //! Apart from the other sparse extents: its tables are numbered, not addressed, and lie in an
 //! area of their own, as the grains do.
 
+use super::opening::{Opening, key};
 use super::sesparse_headers::{
     ConstHeader, GRAIN_SECTORS, TABLE_ENTRIES, TABLE_SECTORS, VolatileHeader,
 };
-use super::sparse_extent::Opening;
 use crate::{
     Error, Place, Result, Run,
     cache::Cache,
@@ -23,8 +23,6 @@ const TABLE_COVERS: u64 = GRAIN * TABLE_ENTRIES;
 const PAGE: u64 = 2048;
 /// Pages of the directory kept for an extent: 128 KiB.
 const PAGES: usize = 8;
-/// Grain tables kept for an extent: 1 MiB, for 512 MiB of disk.
-const TABLES_KEPT: usize = 32;
 
 /// What the upper half of a directory entry is, if there is a table.
 const TABLE_PRESENT: u64 = 0x1000_0000;
@@ -45,7 +43,7 @@ pub(super) struct SeSparseExtent {
     /// What an absent grain is.
     hole: Place,
     directory: Cache<Vec<u64>>,
-    tables: Cache<Vec<u64>>,
+    tables: Arc<Cache<Vec<u64>>>,
 }
 
 impl SeSparseExtent {
@@ -68,7 +66,7 @@ impl SeSparseExtent {
             header,
             hole,
             directory: Cache::new(PAGES),
-            tables: Cache::new(TABLES_KEPT),
+            tables: Arc::clone(&opening.wide_tables),
         };
         let mut table = 0;
         while table < extent.header.tables() {
@@ -222,8 +220,9 @@ impl SeSparseExtent {
 
     /// The grain table number `table` of the disk, which lies at file offset `at`.
     fn table(&self, table: u64, at: u64) -> Result<Arc<Vec<u64>>> {
-        self.tables
-            .get(table, || self.entries("grain table", at, TABLE_ENTRIES))
+        self.tables.get(key(self.index, table), || {
+            self.entries("grain table", at, TABLE_ENTRIES)
+        })
     }
 }
 

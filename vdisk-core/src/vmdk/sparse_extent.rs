@@ -5,98 +5,19 @@
 
 use super::cowd_header::{COWD_HEADER, COWD_MAGIC, CowdHeader};
 use super::disk_structs::{
-    FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, MARKER_FOOTER, Marker, SparseHeader,
-    entries,
+    FLAG_COMPRESSED, GD_AT_END, MARKER_FOOTER, Marker, SparseHeader, entries,
 };
 use super::grain_directory::GrainDirectory;
+use super::opening::{Opening, key};
 use super::packed_grains::PackedGrains;
+use super::shape::Shape;
 use crate::{
     Error, ErrorKind, Place, Result, Run,
     cache::Cache,
-    limits,
     storage::ImageFile,
     units::{FileOffset, Sectors, buffer_len},
 };
 use std::{num::NonZeroU64, path::Path, sync::Arc};
-
-/// Grain tables kept in memory for an extent; each covers 32 MiB with the usual grains.
-const TABLES_KEPT: usize = 64;
-/// What opening an image adds up over its extents.
-pub(super) struct Opening {
-    /// What users should know.
-    pub(super) warnings: Vec<String>,
-    /// Bytes of grain directories that may still be read.
-    directories: u64,
-}
-
-impl Opening {
-    pub(super) fn new() -> Self {
-        Self {
-            warnings: Vec::new(),
-            directories: limits::GRAIN_DIRECTORY,
-        }
-    }
-
-    /// Counts `bytes` of a grain directory against what an image may have.
-    pub(super) fn spend(&mut self, part: &'static str, bytes: u64) -> Result<()> {
-        self.directories = self.directories.checked_sub(bytes).ok_or_else(|| {
-            let detail = format!(
-                "of {bytes} bytes makes more than {} for the image",
-                limits::GRAIN_DIRECTORY
-            );
-            Error::new(ErrorKind::Limit, part, detail)
-        })?;
-        Ok(())
-    }
-}
-
-/// What a header says of the tables and grains behind it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    /// Sectors.
-    pub(super) capacity: u64,
-    /// Sectors; a power of two.
-    pub(super) grain_size: u64,
-    /// Entries of a grain table.
-    pub(super) table_len: u64,
-    /// Sector of the grain directory.
-    pub(super) directory: u64,
-    /// Sector of its copy, if there is one.
-    pub(super) redundant: Option<u64>,
-    /// First sector after the header and the descriptor.
-    pub(super) first_free: u64,
-    /// An entry of 1 stands for zeros.
-    pub(super) zero_entries: bool,
-    pub(super) compressed: bool,
-    /// Each compressed grain begins with its place on the disk.
-    pub(super) markers: bool,
-    /// The writer did not say that it had finished.
-    pub(super) unclean: bool,
-}
-
-impl SparseHeader {
-    /// What the tables behind this header look like.
-    fn shape(&self) -> Shape {
-        let compressed = self.has(FLAG_COMPRESSED);
-        let redundant = self.has(FLAG_REDUNDANT) && !compressed && self.rgd_offset != 0;
-        Shape {
-            capacity: self.capacity,
-            grain_size: self.grain_size,
-            table_len: self.gtes_per_gt.into(),
-            directory: self.gd_offset,
-            redundant: redundant.then_some(self.rgd_offset),
-            first_free: match self.descriptor_offset {
-                0 => 1,
-                offset => offset.saturating_add(self.descriptor_size).max(1),
-            },
-            // Also where the header forgets to say that there are some.
-            zero_entries: true,
-            compressed,
-            markers: self.has(FLAG_MARKERS),
-            unclean: self.unclean_shutdown != 0,
-        }
-    }
-}
 
 /// An opened sparse extent.
 pub(super) struct SparseExtent {
@@ -113,7 +34,7 @@ pub(super) struct SparseExtent {
     table_len: NonZeroU64,
     /// What an entry of 0 means.
     hole: Place,
-    tables: Cache<Vec<u32>>,
+    tables: Arc<Cache<Vec<u32>>>,
     packed: Option<PackedGrains>,
 }
 
@@ -146,7 +67,7 @@ impl SparseExtent {
         hole: Place,
         opening: &mut Opening,
     ) -> Result<Self> {
-        Self::with_shape(file, index, header.shape(), hole, opening)
+        Self::with_shape(file, index, Shape::from(header), hole, opening)
     }
 
     /// Opens the extent in `file`, hosted or vmfsSparse, as its first bytes say.
@@ -157,9 +78,13 @@ impl SparseExtent {
         opening: &mut Opening,
     ) -> Result<Self> {
         let shape = if file.read_part("header", 0, 4)? == COWD_MAGIC {
-            CowdHeader::parse(&file.read_part("header", 0, COWD_HEADER)?)?.shape()
+            Shape::from(&CowdHeader::parse(&file.read_part(
+                "header",
+                0,
+                COWD_HEADER,
+            )?)?)
         } else {
-            Self::header(&file)?.shape()
+            Shape::from(&Self::header(&file)?)
         };
         Self::with_shape(file, index, shape, hole, opening)
     }
@@ -203,7 +128,7 @@ impl SparseExtent {
                     .to_owned(),
             );
         }
-        let packed = || PackedGrains::new(file.clone(), grain, size, shape.markers);
+        let packed = || PackedGrains::new(file.clone(), index, grain, size, shape.markers, opening);
         let packed = shape.compressed.then(packed);
         let extent = Self {
             file,
@@ -214,7 +139,7 @@ impl SparseExtent {
             size,
             table_len,
             hole,
-            tables: Cache::new(TABLES_KEPT),
+            tables: Arc::clone(&opening.tables),
             packed,
         };
         extent.warn_if_short(opening);
@@ -249,7 +174,7 @@ impl SparseExtent {
 
     /// The table number `table` at `sector`, from the cache or the file.
     fn table(&self, table: u64, sector: u32) -> Result<Arc<Vec<u32>>> {
-        self.tables.get(table, || {
+        self.tables.get(key(self.index, table), || {
             let at = Sectors(u64::from(sector)).bytes()?;
             let bytes =
                 self.file

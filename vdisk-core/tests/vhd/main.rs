@@ -8,9 +8,11 @@
 )]
 
 mod builder;
+mod check;
 mod damage;
 mod peers;
 mod read;
+mod variants;
 mod write;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Other programs read what the writer makes, and theirs is read. What is not installed is skipped,
 //! with a message.
 
-use crate::{child_spec, spec, write, write_child};
+use crate::{child_spec, spec, write, write::BLOCKS, write_child};
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -10,14 +10,16 @@ use std::{
     process::{Command, Stdio},
 };
 use vdisk_core::{
-    Chain, Disk, FileResolver, Identity, Ids, OpenOptions, format::Spec, testing::contents,
+    Chain, Disk, FileResolver, Identity, Ids, OpenOptions,
+    format::{Options, Spec},
+    testing::contents,
 };
 
 /// Sizes that are and are not what a geometry multiplies to, in sectors.
 const SIZES: [usize; 4] = [1, 8192, 10_001, 4096 * 3 + 8];
 
 /// A disk with zeros, data, and single sectors of data.
-fn disk(sectors: usize) -> Vec<u8> {
+pub(crate) fn disk(sectors: usize) -> Vec<u8> {
     (0..sectors * 512)
         .map(|i| match i / 512 {
             s if s % 4096 < 1000 => ((i * 31) >> 3) as u8,
@@ -43,7 +45,7 @@ fn edited(mut disk: Vec<u8>, salt: u8) -> Vec<u8> {
 }
 
 /// Says whether `program` runs with these arguments; prints that a test is skipped if not.
-fn there(program: &OsStr, args: &[&str]) -> bool {
+pub(crate) fn there(program: &OsStr, args: &[&str]) -> bool {
     let found = Command::new(program)
         .args(args)
         .stdout(Stdio::null())
@@ -58,7 +60,7 @@ fn there(program: &OsStr, args: &[&str]) -> bool {
     found
 }
 
-fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
@@ -87,6 +89,21 @@ fn qemu_reads_ours() {
                 fs::read(&raw).unwrap() == disk,
                 "{subformat}, {sectors} sectors"
             );
+        }
+        for block in BLOCKS {
+            let options = Options {
+                block_size: Some(block),
+                ..Options::default()
+            };
+            let spec = Spec {
+                options,
+                ..spec("dynamic", disk.size())
+            };
+            fs::write(&image, write(&disk, &spec)).unwrap();
+            run(Command::new("qemu-img")
+                .args(["convert", "-f", "vpc", "-O", "raw"])
+                .args([&image, &raw]));
+            assert!(fs::read(&raw).unwrap() == disk, "blocks of {block} bytes");
         }
     }
 }

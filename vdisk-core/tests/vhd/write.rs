@@ -20,6 +20,11 @@ use vdisk_core::{
 
 /// What every image with blocks must look like from outside.
 fn check_structure(image: &[u8]) {
+    check_structure_of(image, 2 << 20);
+}
+
+/// As [`check_structure`], with blocks of `block` bytes.
+fn check_structure_of(image: &[u8], block: usize) {
     let end = image.len() - 512;
     assert!(image.len().is_multiple_of(512));
     assert_eq!(image[..512], image[end..], "the footer and its copy differ");
@@ -31,14 +36,14 @@ fn check_structure(image: &[u8]) {
     assert_eq!(header, image[512..1536]);
     let at = u64::from_be_bytes(header[16..24].try_into().unwrap()) as usize;
     let count = u32::from_be_bytes(header[28..32].try_into().unwrap()) as usize;
+    assert_eq!(image[512 + 32..][..4], (block as u32).to_be_bytes());
+    let bitmap = (block / 512 / 8).next_multiple_of(512);
     for entry in image[at..][..count * 4].as_chunks().0 {
         let entry = u32::from_be_bytes(*entry) as usize;
         if entry != 0xffff_ffff {
-            assert!(
-                ((entry + 1) * 512).is_multiple_of(4096),
-                "data are not aligned"
-            );
-            assert!((entry + 1) * 512 + (2 << 20) <= end, "a block is cut");
+            let data = entry * 512 + bitmap;
+            assert!(data.is_multiple_of(4096), "data are not aligned");
+            assert!(data + block <= end, "a block is cut");
         }
     }
 }
@@ -225,6 +230,66 @@ impl vdisk_core::storage::Storage for Sparse {
             }
         }
         Ok(())
+    }
+}
+
+/// Sizes of blocks from the smallest to one that no test disk fills.
+pub(crate) const BLOCKS: [u64; 6] = [4096, 65_536, 512 << 10, 1 << 20, 4 << 20, 16 << 20];
+
+#[test]
+fn blocks_have_the_size_asked_for() {
+    let base: Vec<u8> = (0..5 << 20)
+        .map(|i: u32| if i >> 18 & 3 == 1 { 0 } else { (i / 900) as u8 })
+        .collect();
+    let disk = changed(
+        base.clone(),
+        &[(3, 9), (5000, 0), (9000, 8), (10_239, 7)],
+        10_240,
+    );
+    for block in BLOCKS {
+        let sized = |spec: Spec<'static>| Spec {
+            options: format::Options {
+                block_size: Some(block),
+                ..format::Options::default()
+            },
+            ..spec
+        };
+        let image = write(&base, &sized(spec("dynamic", base.size())));
+        check_structure_of(&image, block as usize);
+        let layer = open_bytes(image, false).unwrap();
+        assert!(contents(&layer).unwrap() == base, "{block}");
+        conformance(&layer).unwrap();
+
+        let identity = Some(Identity::Uuid(PARENT));
+        let child = sized(child_spec(disk.size(), identity));
+        let (image, _) = write_child(&base, &disk, &child);
+        check_structure_of(&image, block as usize);
+        let layer = open_bytes(image, false).unwrap();
+        let chain = Chain::new(vec![Arc::new(layer), raw_layer(base.clone())]).unwrap();
+        assert!(contents(&chain).unwrap() == disk, "{block}");
+
+        // A fixed disk has no blocks.
+        let image = write(&base, &sized(spec("fixed", base.size())));
+        assert!(image == write(&base, &spec("fixed", base.size())));
+    }
+    for (block, size) in [
+        (0, 4096),
+        (2048, 4096),
+        (3 << 20, 4096),
+        (512 << 20, 4096),
+        (4096, 2040 << 30), // more blocks than a table may have
+    ] {
+        let spec = Spec {
+            options: format::Options {
+                block_size: Some(block),
+                ..format::Options::default()
+            },
+            ..spec("dynamic", size)
+        };
+        let vhd = format::named("vhd").unwrap();
+        let error = vhd.create(&mut Vec::new(), &spec).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.to_string().contains("block size"), "{error}");
     }
 }
 

@@ -69,7 +69,7 @@ impl Grains {
     }
 
     /// The whole grain number `index`; no two sectors of a disk are alike.
-    fn content(&self, index: usize, byte: u8) -> Vec<u8> {
+    pub(crate) fn content(&self, index: usize, byte: u8) -> Vec<u8> {
         (0..self.grain)
             .flat_map(|sector| {
                 let number = (index * self.grain + sector) as u32;
@@ -78,6 +78,14 @@ impl Grains {
                 bytes
             })
             .collect()
+    }
+
+    /// The whole grain number `index` as it is stored, if it is.
+    pub(crate) fn grain(&self, index: usize) -> Vec<u8> {
+        match self.cells[index] {
+            Cell::Data(byte) => self.content(index, byte),
+            _ => vec![0; self.grain * 512],
+        }
     }
 
     /// Writes what the grains say over `model`, which may be longer.
@@ -135,6 +143,41 @@ impl Grains {
         }
         let end = (bytes.len() / 512) as u32;
         put32(&mut bytes, 28, end);
+        bytes
+    }
+
+    /// As an extent of a split disk: a hosted sparse extent without a descriptor. Tables are
+    /// allocated when their first grain is.
+    pub(crate) fn hosted(&self) -> Vec<u8> {
+        let tables = self.sectors.div_ceil(512 * self.grain);
+        let mut bytes = vec![0; 512 + (tables * 4).next_multiple_of(512)];
+        bytes[..4].copy_from_slice(b"KDMV");
+        put32(&mut bytes, 4, 1);
+        put32(&mut bytes, 8, 1);
+        put64(&mut bytes, 12, self.sectors as u64);
+        put64(&mut bytes, 20, self.grain as u64);
+        put32(&mut bytes, 44, 512);
+        put64(&mut bytes, 56, 1);
+        bytes[73..77].copy_from_slice(b"\n \r\n");
+        let mut at_of_table = vec![0; tables];
+        for &index in &self.order {
+            if self.cells[index] == Cell::Hole {
+                continue;
+            }
+            let table = index / 512;
+            if at_of_table[table] == 0 {
+                at_of_table[table] = bytes.len();
+                let sector = (bytes.len() / 512) as u32;
+                put32(&mut bytes, 512 + table * 4, sector);
+                bytes.extend([0; 512 * 4]);
+            }
+            let mut entry = 1;
+            if let Cell::Data(byte) = self.cells[index] {
+                entry = (bytes.len() / 512) as u32;
+                bytes.extend(self.content(index, byte));
+            }
+            put32(&mut bytes, at_of_table[table] + index % 512 * 4, entry);
+        }
         bytes
     }
 

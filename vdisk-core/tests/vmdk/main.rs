@@ -10,9 +10,12 @@
 
 mod builder;
 mod cowd;
+mod descriptors;
 mod hosted;
 mod peers;
+mod quirks;
 mod sesparse;
+mod stream;
 mod write;
 
 use std::{collections::HashMap, ffi::OsString};
@@ -47,7 +50,7 @@ impl Files {
 impl Resolver for Files {
     fn find(&self, _: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
         let names = match reference {
-            Reference::Extent(name) => vec![name.to_os_string()],
+            Reference::Extent(name) | Reference::Device(name) => vec![name.to_os_string()],
             Reference::Parent(parent) => parent.hints.clone(),
         };
         let found: Vec<ImageFile> = names

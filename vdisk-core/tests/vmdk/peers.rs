@@ -67,6 +67,19 @@ fn dissect(extent: &Path) -> Vec<u8> {
     run(Command::new(python()).args(["-c", DISSECT]).arg(extent))
 }
 
+/// Asserts that qemu and dissect, as far as they are here, read the single-file `image` as `disk`.
+pub(crate) fn agree(image: &[u8], disk: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.vmdk");
+    fs::write(&path, image).unwrap();
+    if there("qemu-img".as_ref(), &["--version"]) {
+        assert!(qemu(&path) == disk, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        assert!(dissect(&path) == disk, "dissect");
+    }
+}
+
 /// Grains scattered over three tables, stored backwards.
 fn scattered(grain: usize, sectors: usize, cells: &[Cell]) -> Grains {
     let count = sectors.div_ceil(grain);

@@ -1,0 +1,130 @@
+//! What several profiles ask of a VMDK. Each answers nothing for an image of another format.
+
+use super::{Broken, Result, Verdict, subject::Subject};
+use crate::vmdk::{
+    stream_view::Stream,
+    view::{Sparse, View},
+};
+
+/// Disk adapters that VMware's products know, in lower case.
+///
+/// "Virtual Disk Format 5.0" has the first four; `vmkfstools -a` and newer products the others.
+const ADAPTERS: [&str; 6] = [
+    "ide",
+    "buslogic",
+    "lsilogic",
+    "legacyesx",
+    "lsisas1068",
+    "pvscsi",
+];
+
+/// Variants that ESXi runs: a descriptor, and a file that is the disk.
+const VMFS: [&str; 5] = [
+    "vmfs",
+    "vmfspreallocated",
+    "vmfseagerzeroedthick",
+    "vmfsthick",
+    "vmfsthin",
+];
+
+/// The type is one of `taken`, in lower case.
+pub(super) fn create_type(subject: &Subject<'_>, taken: &[&str]) -> Result<Verdict> {
+    let Some(vmdk) = &subject.vmdk else {
+        return Ok(None);
+    };
+    let found = vmdk.create_type();
+    if taken.contains(&found.as_str()) {
+        return Ok(None);
+    }
+    Broken::new("type", format!("is {}", subject.layer.facts().subformat))
+        .at(vmdk.at)
+        .found()
+}
+
+/// The type is streamOptimized, or one that ESXi runs.
+pub(super) fn esxi_type(subject: &Subject<'_>) -> Result<Verdict> {
+    let mut taken = VMFS.to_vec();
+    taken.push("streamoptimized");
+    create_type(subject, &taken)
+}
+
+/// The adapter is a known one.
+pub(super) fn adapter(subject: &Subject<'_>) -> Result<Verdict> {
+    let Some(vmdk) = &subject.vmdk else {
+        return Ok(None);
+    };
+    match vmdk.value("ddb.adaptertype") {
+        Some(adapter) if ADAPTERS.contains(&adapter.to_ascii_lowercase().as_str()) => Ok(None),
+        Some(adapter) => Broken::new("adapter type", format!("is '{adapter}'"))
+            .at(vmdk.at)
+            .found(),
+        None => Broken::new("adapter type", "is not said")
+            .at(vmdk.at)
+            .found(),
+    }
+}
+
+/// No parent is needed, in whatever format.
+pub(super) fn stands_alone(subject: &Subject<'_>) -> Result<Verdict> {
+    match subject.layer.facts().parent {
+        Some(_) => Broken::new("image", "holds only what differs from its parent").found(),
+        None => Ok(None),
+    }
+}
+
+/// The image is one file.
+pub(super) fn one_file(subject: &Subject<'_>) -> Result<Verdict> {
+    match subject.layer.files().len() {
+        1 => Ok(None),
+        count => Broken::new("image", format!("consists of {count} files")).found(),
+    }
+}
+
+/// The file was closed by the program that wrote it.
+pub(super) fn clean(subject: &Subject<'_>) -> Result<Verdict> {
+    header(subject, "is marked as not closed cleanly", |h| !h.unclean)
+}
+
+/// All sparse extents have a header of which `good` holds.
+pub(super) fn header(
+    subject: &Subject<'_>,
+    detail: &str,
+    good: impl Fn(&Sparse) -> bool,
+) -> Result<Verdict> {
+    let bad = |v: &View| v.sparse.iter().find(|(_, h)| !good(h)).map(|(n, _)| *n);
+    match subject.vmdk.as_ref().and_then(bad) {
+        Some(number) => Broken::new("header", detail).in_file(number).at(0).found(),
+        None => Ok(None),
+    }
+}
+
+/// The same for streams only.
+pub(super) fn stream_header(
+    subject: &Subject<'_>,
+    detail: &str,
+    good: impl Fn(&Sparse) -> bool,
+) -> Result<Verdict> {
+    header(subject, detail, |h| !h.compressed || good(h))
+}
+
+/// What a walk through a stream found, if the image is one.
+pub(super) fn stream(subject: &Subject<'_>, judge: impl Fn(&Stream) -> Verdict) -> Result<Verdict> {
+    Ok(subject.stream()?.and_then(judge))
+}
+
+/// Each part of a stream has its marker, and the stream its end.
+pub(super) fn markers(stream: &Stream) -> Verdict {
+    if let Some((at, detail)) = &stream.broken {
+        return Some(Broken::new("marker", detail.clone()).at(*at));
+    }
+    let missing = if stream.grains > 0 && stream.tables == 0 {
+        "grain tables have no markers"
+    } else if !stream.directory {
+        "the grain directory has no marker"
+    } else if !stream.ended {
+        "the end marker is missing"
+    } else {
+        return None;
+    };
+    Some(Broken::new("stream", missing))
+}
