@@ -131,13 +131,13 @@ impl SetReport {
 }
 
 impl PatchReport {
-    /// `None` for steps that write nothing.
+    /// `None` for steps that no edit takes, and for those that write nothing.
     fn of(patch: &Patch) -> Option<Self> {
         let (offset, length) = match &patch.change {
             Change::Write { at, bytes } => (Some(*at), bytes.len() as u64),
             Change::Copy { at, len, .. } => (Some(*at), *len),
             Change::Replace(bytes) => (None, bytes.len() as u64),
-            Change::Resize(_) | Change::Flush => return None,
+            Change::Copy { .. } | Change::Resize(_) | Change::Flush => return None,
         };
         Some(Self {
             file: shown(patch.file.path()),

@@ -122,7 +122,8 @@ fn wanted(
 ) -> Result<Vec<(&'static str, String)>> {
     let mut values = Vec::new();
     if let Some(hint) = &edit.parent_hint {
-        if old.parent_cid.is_none_or(|cid| cid == NO_PARENT) && !old.has_uuid_parent() {
+        let by_cid = old.parent_cid.is_some_and(|cid| cid != NO_PARENT);
+        if !by_cid && old.uuid("ddb.uuid.parent")?.is_none() {
             let detail = "cannot be named: the image has none";
             return Err(Error::new(ErrorKind::Usage, "parent", detail));
         }
@@ -211,19 +212,15 @@ fn encode(descriptor: &Descriptor, key: &'static str, value: &str) -> Result<Vec
             "'{value}' has a quote or a line break, which a descriptor cannot hold"
         ));
     }
-    if value.is_ascii() {
-        return Ok(value.as_bytes().to_vec());
-    }
-    let label = descriptor.get("encoding").unwrap_or("UTF-8");
-    let encoded = encoding_rs::Encoding::for_label(label.as_bytes())
-        .map(|encoding| encoding.encode(value))
-        .filter(|(_, _, lossy)| !lossy);
-    match encoded {
-        Some((bytes, ..)) => Ok(bytes.into_owned()),
-        None => usage(format!(
-            "'{value}' cannot be written in the descriptor's encoding, {label}"
-        )),
-    }
+    descriptor.encoding.encode(value).map_or_else(
+        || {
+            let label = descriptor.get("encoding").unwrap_or("UTF-8");
+            usage(format!(
+                "'{value}' cannot be written in the descriptor's encoding, {label}"
+            ))
+        },
+        Ok,
+    )
 }
 
 /// A descriptor as lines, each with its end.

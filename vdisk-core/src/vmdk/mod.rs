@@ -146,6 +146,7 @@ impl Format for Vmdk {
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::check(&file, checkup, findings)
     }
+
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
     }

@@ -14,11 +14,11 @@
 #[allow(dead_code, reason = "the tests of VHDX use the rest")]
 #[path = "../vhdx/builder.rs"]
 mod builder;
+mod ova;
+mod qcow2;
 #[allow(dead_code, reason = "the tests of VHDX use the rest")]
 #[path = "../vhdx/sparse.rs"]
 mod sparse;
-mod ova;
-mod qcow2;
 mod table;
 mod vdi;
 mod vhd;
