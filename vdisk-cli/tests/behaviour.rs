@@ -6,7 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "",
     "info",
     "check",
@@ -19,6 +19,7 @@ const VERBS: [&str; 12] = [
     "diff",
     "dedup-report",
     "hash",
+    "set",
 ];
 
 /// Compared with `help.txt`; `UPDATE=1` writes it anew.

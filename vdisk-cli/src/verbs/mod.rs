@@ -11,6 +11,7 @@ mod hash;
 mod info;
 mod lint;
 mod map;
+mod set;
 
 use crate::{exit::Exit, ui::Ui};
 use vdisk_core::Result;
@@ -29,6 +30,7 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
+    Set(set::Args),
 }
 
 impl Verb {
@@ -45,6 +47,7 @@ impl Verb {
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
+            Self::Set(args) => set::run(args, ui),
         }
     }
 }

@@ -130,7 +130,7 @@ impl View {
 
     /// True if the parent is named as VirtualBox does, by its UUID.
     pub(crate) fn has_uuid_parent(&self) -> bool {
-        matches!(self.descriptor.uuid("ddb.uuid.parent"), Ok(Some(_)))
+        self.descriptor.has_uuid_parent()
     }
 
     /// The header of the file that was opened, if that is a sparse extent.
