@@ -16,8 +16,10 @@ mod vhd;
 mod vhd_rows;
 mod vmdk_descriptor;
 mod vmdk_esx;
+mod vmdk_header_rows;
 mod vmdk_sparse;
 mod vmdk_stream;
+mod vmdk_table_rows;
 
 use std::{collections::BTreeSet, path::Path};
 use table::{Files, Image, Row};
