@@ -2,7 +2,7 @@
 
 use super::{
     table::{Row, put, put32, put64, row},
-    vmdk_sparse::{COPY, DIRECTORY, FIRST, GRAIN, SECTORS, entry, table},
+    vmdk_sparse::{COPY, DIRECTORY, FIRST, GRAIN, SECTORS, table},
 };
 
 pub(crate) fn rows() -> Vec<Row> {
