@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 const SIZE: usize = 4 << 20;
 /// The formats that can have children.
-const FORMATS: [&str; 2] = ["vmdk", "vhd"];
+const FORMATS: [&str; 3] = ["vmdk", "vhd", "vhdx"];
 
 /// A base in `format`, and its contents.
 fn base(folder: &Folder, format: &str) -> Vec<u8> {
@@ -139,6 +139,12 @@ fn parents_of_another_format_are_refused() {
         .run("clone base.vhd -o c.vmdk")
         .code(2)
         .says("a VMDK child needs a VMDK parent");
+    for parent in ["base.vhd", "base.vmdk", "base.raw"] {
+        folder
+            .run(&format!("clone {parent} -o c.vhdx"))
+            .code(2)
+            .says("a VHDX child needs a VHDX parent");
+    }
     folder
         .run("clone base.vmdk -o c.vmdk --subformat streamOptimized")
         .code(2)

@@ -2,7 +2,8 @@
 //!
 //! Which peers there are and what they cannot do is in `support/peers.rs`. Beyond that:
 //! qemu-img reads a differencing VHD as if it had no parent, libvmdk misreads zeroed grains
-//! (grain table entry 1), and dissect fails on a VMDK whose last grain is not whole.
+//! (grain table entry 1), dissect fails on a VMDK whose last grain is not whole, and 7-Zip refuses a
+//! VHDX whose size is not a multiple of 4 KiB.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -28,7 +29,7 @@ use support::{
 const SIZES: [usize; 5] = [512, 64 << 10, 100 << 10, (3 << 20) + 512, 9 << 20];
 
 /// What the program writes: format, subformat, and the name qemu has for the format.
-const WRITTEN: [(&str, &str, &str); 8] = [
+const WRITTEN: [(&str, &str, &str); 10] = [
     ("vmdk", "monolithicSparse", "vmdk"),
     ("vmdk", "monolithicFlat", "vmdk"),
     ("vmdk", "twoGbMaxExtentSparse", "vmdk"),
@@ -37,6 +38,8 @@ const WRITTEN: [(&str, &str, &str); 8] = [
     ("vmdk", "streamOptimized", "vmdk"),
     ("vhd", "dynamic", "vpc"),
     ("vhd", "fixed", "vpc"),
+    ("vhdx", "dynamic", "vhdx"),
+    ("vhdx", "fixed", "vhdx"),
 ];
 
 /// Makes `in.raw` in `folder`; returns the digest of its bytes.
@@ -74,7 +77,7 @@ fn qemu_reads_what_vdisk_writes() {
         for (format, subformat, driver) in WRITTEN {
             let image = format!("{subformat}.{format}");
             convert(folder, "in.raw", &image, subformat);
-            if driver == "vmdk" {
+            if driver != "vpc" {
                 qemu.img(folder, &["check", "-q", "-f", driver, &image]);
             }
             let read = qemu.sha256(folder, driver, &image);
@@ -95,6 +98,12 @@ fn vdisk_reads_what_qemu_writes() {
         ("vmdk", "subformat=streamOptimized"),
         ("vpc", "subformat=dynamic,force_size=on"),
         ("vpc", "subformat=fixed,force_size=on"),
+        ("vhdx", "subformat=dynamic"),
+        (
+            "vhdx",
+            "subformat=dynamic,block_state_zero=off,block_size=1M",
+        ),
+        ("vhdx", "subformat=fixed"),
         // Without force_size the disk grows to whole cylinders.
         ("vpc", "subformat=dynamic"),
         ("vpc", "subformat=fixed"),
@@ -114,7 +123,7 @@ fn vdisk_reads_what_qemu_writes() {
                 qemu.sha256(folder, driver, &image),
                 "{options} of {size}"
             );
-            if *driver == "vmdk" || options.contains("force_size") {
+            if *driver != "vpc" || options.contains("force_size") {
                 assert_eq!(read, expected, "{options} of {size}");
             }
         }
@@ -217,8 +226,12 @@ fn random_chains_compose_to_what_qemu_reads() {
         let expected = qemu.sha256(folder, "vmdk", top);
         assert_eq!(vdisk_hash(folder, top), expected, "seed {seed}");
 
-        let (out, driver) =
-            dice.pick(&[("out.vmdk", "vmdk"), ("out.raw", "raw"), ("out.vhd", "vpc")]);
+        let (out, driver) = dice.pick(&[
+            ("out.vmdk", "vmdk"),
+            ("out.raw", "raw"),
+            ("out.vhd", "vpc"),
+            ("out.vhdx", "vhdx"),
+        ]);
         if depth == 1 {
             convert(folder, top, out, "");
         } else {
@@ -359,6 +372,36 @@ fn qemu_reads_and_writes_children_that_vdisk_makes() {
     assert_eq!(vdisk_hash(folder, "clone.vmdk"), base);
 }
 
+#[test]
+fn qemu_and_dissect_read_a_vmfs_sparse_child() {
+    let (Some(qemu), Some(readers)) = (Qemu::find(), Readers::find()) else {
+        return;
+    };
+    for (seed, size) in (700..).zip([512, (2 << 20) + 512, 5 << 20]) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        make_raw(folder, seed, size);
+        convert(folder, "in.raw", "base.vmdk", "");
+        // Zeros where the parent has data, and data where it has zeros.
+        let changed = contents(&mut Dice(seed + 50), size);
+        fs::write(folder.join("changed.raw"), &changed).unwrap();
+        let arguments = ["diff", "base.vmdk", "changed.raw", "-o", "a child.vmdk"];
+        let said = vdisk(
+            folder,
+            &[&arguments[..], &["--subformat", "vmfsSparse"]].concat(),
+        );
+        assert!(matches!(said.code, Some(0 | 1)), "{said:#?}");
+        assert!(folder.join("a child-delta.vmdk").exists());
+        let expected = sha256(&changed);
+        assert_eq!(qemu.sha256(folder, "vmdk", "a child.vmdk"), expected);
+        assert_eq!(vdisk_hash(folder, "a child.vmdk"), expected);
+        // dissect fails on a parent whose last grain is not whole.
+        if size.is_multiple_of(64 << 10) {
+            readers.check(folder, "dissect-vmdk", &["a child.vmdk"], &expected);
+        }
+    }
+}
+
 // ---- Other readers ---------------------------------------------------------------------------
 
 #[test]
@@ -375,10 +418,16 @@ fn other_readers_read_what_vdisk_writes() {
             convert(folder, "in.raw", &image, subformat);
             let names = match format {
                 "vmdk" => ["libvmdk", "dissect-vmdk", "7zip-vmdk"],
+                "vhdx" => ["libvhdi", "dissect-vhdx", "7zip-vhdx"],
                 _ => ["libvhdi", "dissect-vhd", "7zip-vhd"],
             };
             for reader in names {
-                if reader == "dissect-vmdk" && !size.is_multiple_of(64 << 10) {
+                let unit = match reader {
+                    "dissect-vmdk" => 64 << 10,
+                    "7zip-vhdx" => 4096,
+                    _ => 512,
+                };
+                if !size.is_multiple_of(unit) {
                     continue;
                 }
                 readers.check(folder, reader, &[&image], &expected);
@@ -396,7 +445,7 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
     let folder = temp.path();
     let mut bytes = contents(&mut Dice(500), 8 << 20);
     fs::write(folder.join("in.raw"), &bytes).unwrap();
-    for format in ["vmdk", "vhd"] {
+    for format in ["vmdk", "vhd", "vhdx"] {
         convert(folder, "in.raw", &format!("base.{format}"), "");
     }
     // Two levels of changes, none of them to zero: libvmdk misreads zeroed grains.
@@ -412,7 +461,7 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
         let raw = format!("{level}.raw");
         fs::write(folder.join(&raw), &bytes).unwrap();
         let expected = sha256(&bytes);
-        for format in ["vmdk", "vhd"] {
+        for format in ["vmdk", "vhd", "vhdx"] {
             let named = |name: &str| format!("{name}.{format}");
             let image = named(level);
             make_delta(folder, &named(below[0]), &raw, &image);
@@ -420,8 +469,9 @@ fn other_readers_follow_the_parents_that_vdisk_records() {
             let chain: Vec<String> = [level].iter().chain(&below).map(|n| named(n)).collect();
             let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
             let names = match format {
-                "vmdk" => ["libvmdk", "dissect-vmdk"],
-                _ => ["libvhdi", "7zip-vhd"],
+                "vmdk" => ["libvmdk", "dissect-vmdk"].as_slice(),
+                "vhdx" => &["libvhdi", "dissect-vhdx", "7zip-vhdx"],
+                _ => &["libvhdi", "7zip-vhd"],
             };
             for reader in names {
                 readers.check(folder, reader, &chain, &expected);
@@ -500,13 +550,14 @@ fn disks_as_large_as_the_formats_allow() {
         ("from.vmdk", "to.vmdk", "vmdk", 2048 * gib),
         ("from.raw", "to-2040.vmdk", "vmdk", 2040 * gib),
         ("from.raw", "to.vhd", "vpc", 2040 * gib),
+        ("large.raw", "to.vhdx", "vhdx", 8192 * gib),
         ("to.vhd", "back.vmdk", "vmdk", 2040 * gib),
     ] {
         let write = format!("write -q -P 0xc7 {} 512", size - 512);
         let read = write.replace("write", "read");
         let length = size.to_string();
         if !folder.join(from).exists() {
-            let format = from.strip_prefix("from.").unwrap();
+            let (_, format) = from.split_once('.').unwrap();
             qemu.img(folder, &["create", "-q", "-f", format, from, &length]);
             qemu.io(folder, format, from, &[write]);
         }

@@ -35,7 +35,7 @@ fn every_image_is_read_or_refused_as_expected() {
         let image = unpack(&folder, &row["file"], unpacked.path());
         let expect_read = row["expected"] == "read";
         let outcome = catch_unwind(|| match (row["format"].as_str(), expect_read) {
-            ("VMDK" | "VHD" | "VHDX", true) => {
+            ("VMDK" | "VHD" | "VHDX" | "OVA", true) => {
                 check_read(&image, &row["virtual_size"], &row["raw_sha256"]);
                 true
             }
@@ -63,7 +63,8 @@ fn healthy_images_are_called_healthy() {
     let mut seen = 0;
     let mut failed = Vec::new();
     for row in table(&folder.join("images.tsv")) {
-        if row["format"] != "VMDK" || row["expected"] != "read" {
+        // One has a log that was not replayed, and a check must say so.
+        if row["expected"] != "read" || row["id"] == "vhdx-log-01" {
             continue;
         }
         let unpacked = tempfile::tempdir().unwrap();
@@ -76,7 +77,7 @@ fn healthy_images_are_called_healthy() {
         seen += 1;
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(seen >= 20, "{seen}");
+    assert!(seen >= 40, "{seen}");
 }
 
 /// The path of `file`, unpacked into `temp` if it is compressed.

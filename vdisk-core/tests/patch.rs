@@ -154,7 +154,7 @@ fn backups_get_names_of_their_own() {
 fn refused(folder: &TempDir, paths: &[&Path], patches: &[Patch], kind: ErrorKind) {
     let before: Vec<Vec<u8>> = paths.iter().map(|p| fs::read(p).unwrap()).collect();
     let listed = names(folder);
-    let error = patch::apply(patches).err().expect("is refused");
+    let error = patch::apply(patches).expect_err("is refused");
     assert_eq!(error.kind(), kind, "{error}");
     let after: Vec<Vec<u8>> = paths.iter().map(|p| fs::read(p).unwrap()).collect();
     assert!(before == after, "{error}: something was written");
@@ -240,7 +240,7 @@ fn a_damaged_backup_restores_nothing() {
     damaged.push(b"no backup at all".to_vec());
     for bytes in damaged {
         fs::write(&backup, &bytes).unwrap();
-        let error = patch::undo(&backup).err().expect("is refused");
+        let error = patch::undo(&backup).expect_err("is refused");
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(fs::read(&path).unwrap() == changed, "{error}");
         assert_eq!(names(&folder), ["a.img", "a.img.backup-1"]);

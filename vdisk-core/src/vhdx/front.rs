@@ -61,13 +61,15 @@ impl Front {
     pub(crate) fn write(&self, target: &mut dyn Target) -> Result<()> {
         target.write_at(0, &identifier())?;
         for (at, sequence) in HEADERS_AT.into_iter().zip(1..) {
-            target.write_at(at, &sealed(&self.header(sequence), HEADER_LEN)?)?;
+            target.write_at(at, used(&sealed(&self.header(sequence), HEADER_LEN)?))?;
         }
         let regions = sealed(&self.regions(), TABLE_LEN)?;
         for at in REGION_TABLES_AT {
-            target.write_at(at, &regions)?;
+            target.write_at(at, used(&regions))?;
         }
-        target.write_at(METADATA_AT, &self.metadata()?)
+        let (table, items) = self.metadata()?;
+        target.write_at(METADATA_AT, &table)?;
+        target.write_at(METADATA_AT.saturating_add(TABLE_LEN as u64), &items)
     }
 
     fn header(&self, sequence: u64) -> Header {
@@ -102,8 +104,8 @@ impl Front {
         }
     }
 
-    /// The metadata region, as far as it is used.
-    fn metadata(&self) -> Result<Vec<u8>> {
+    /// The table of the metadata region, as far as it is used, and the items that follow it.
+    fn metadata(&self) -> Result<(Vec<u8>, Vec<u8>)> {
         let flags = match (self.locator.is_some(), self.fixed) {
             (true, _) => HAS_PARENT,
             (false, true) => LEAVE_ALLOCATED,
@@ -137,11 +139,17 @@ impl Front {
             });
             contents.extend(bytes);
         }
-        let mut region = to_bytes(&MetadataTable { entries })?;
-        region.resize(TABLE_LEN, 0);
-        region.extend(contents);
-        Ok(region)
+        Ok((to_bytes(&MetadataTable { entries })?, contents))
     }
+}
+
+/// `bytes` without the zeros at their end, which are a hole of the file.
+fn used(bytes: &[u8]) -> &[u8] {
+    let end = bytes
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |last| last.saturating_add(1));
+    bytes.get(..end).unwrap_or_default()
 }
 
 /// The first bytes of the file: its signature, and the program that made it.

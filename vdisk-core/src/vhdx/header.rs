@@ -38,9 +38,10 @@ pub(crate) fn read(file: &ImageFile, slot: usize) -> Result<Result<Header, &'sta
     })
 }
 
-/// The current header.
+/// The current header, and which of the two it is.
 pub(crate) struct Found {
     pub(crate) header: Header,
+    pub(crate) slot: usize,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -71,7 +72,11 @@ pub(crate) fn find(file: &ImageFile) -> Result<Found> {
         }
     };
     check(&header, slot)?;
-    Ok(Found { header, warnings })
+    Ok(Found {
+        header,
+        slot,
+        warnings,
+    })
 }
 
 /// Refuses versions that are not known.

@@ -97,6 +97,11 @@ fn check(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
+/// The checked entries of the table of `region`.
+pub(crate) fn entries(file: &ImageFile, region: &Range<u64>) -> Result<Vec<MetadataEntry>> {
+    Ok(Items::read(file, region)?.entries)
+}
+
 /// The checked entries of the table, and where their items are.
 struct Items<'a> {
     file: &'a ImageFile,

@@ -15,6 +15,7 @@
 
 mod bat;
 mod bitmap;
+mod check;
 mod disk_structs;
 mod facts;
 mod fixed;
@@ -30,6 +31,7 @@ mod writer;
 
 use crate::{
     Format, Image, ImageWriter, Layer, Place, Result, Subformat,
+    check::{Checkup, Findings},
     format::{Context, Spec},
     storage::ImageFile,
     target::Target,
@@ -74,6 +76,10 @@ impl Format for Vhdx {
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
         let creator = header::creator(&file)?;
         let mut found = header::find(&file)?;
+        if !header::probe(&file)? {
+            let warning = "the file does not start with its signature 'vhdxfile'";
+            found.warnings.push(warning.to_owned());
+        }
         let replay = log::read(&file, &found.header)?;
         let log = header::log(&found.header, &file)?;
         // Region tables and metadata may be in the log too: all that follows reads through it.
@@ -98,6 +104,9 @@ impl Format for Vhdx {
             Image::new(vec![file], Box::new(layout)),
             facts,
         ))
+    }
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(&file, checkup, findings)
     }
     fn create<'a>(
         &self,

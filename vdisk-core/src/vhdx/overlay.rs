@@ -55,6 +55,12 @@ impl Patches {
         self.pieces.insert(range.start, (range.end, patch));
     }
 
+    /// All patches in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<u64>, &Patch)> {
+        let pieces = self.pieces.iter();
+        pieces.map(|(start, (end, patch))| (*start..*end, patch))
+    }
+
     /// The patch at `pos` if there is one, and until where that answer holds.
     fn at(&self, pos: u64) -> (Option<(u64, &Patch)>, u64) {
         let upto = self.pieces.range(..=pos).next_back();

@@ -286,8 +286,11 @@ impl<'a> Blocks<'a> {
 
 impl ImageWriter for Blocks<'_> {
     fn unit(&self) -> u64 {
-        // Not single sectors: libvhdi misreads bytes of a bitmap that are partly set.
-        4096
+        match self.child {
+            // Whole bytes of the bitmap: dissect misreads what begins within one that is partly set.
+            true => u64::from(self.front.sector).saturating_mul(8),
+            false => 4096, // what file systems keep holes in
+        }
     }
 
     fn data(&mut self, range: Range<u64>, bytes: &[u8]) -> Result<()> {

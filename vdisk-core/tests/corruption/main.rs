@@ -11,9 +11,19 @@
     reason = "a test may fail by a panic"
 )]
 
+#[allow(dead_code, reason = "the tests of VHDX use the rest")]
+#[path = "../vhdx/builder.rs"]
+mod builder;
+mod ova;
+mod qcow2;
+#[allow(dead_code, reason = "the tests of VHDX use the rest")]
+#[path = "../vhdx/sparse.rs"]
+mod sparse;
 mod table;
+mod vdi;
 mod vhd;
 mod vhd_rows;
+mod vhdx;
 mod vmdk_descriptor;
 mod vmdk_esx;
 mod vmdk_header_rows;
@@ -35,6 +45,10 @@ use vdisk_core::{
 fn images() -> Vec<Image> {
     [
         vhd::images(),
+        vhdx::images(),
+        ova::images(),
+        qcow2::images(),
+        vdi::images(),
         vmdk_sparse::images(),
         vmdk_stream::images(),
         vmdk_descriptor::images(),
