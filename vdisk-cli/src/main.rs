@@ -18,7 +18,7 @@ use exit::Exit;
 use std::process::ExitCode;
 use ui::{GlobalArgs, Ui};
 
-/// Virtual disk images: compose, convert, clone, compare and inspect VMDK, VHD, raw and OVA disks
+/// Virtual disk images: compose, convert, clone, compare, check and inspect VMDK, VHD, VHDX and more
 ///
 /// A disk inside a package is named PACKAGE::NAME or PACKAGE::NUMBER, such as vm.ova::disk2.vmdk or
 /// vm.ova::2; the package alone, .ova or .ovf, will do if it holds one disk.
