@@ -18,6 +18,13 @@ cp "$work"/*.vmdk corpus/descriptor/
 qemu-img create -q -f vmdk -o zeroed_grain=on corpus/open/zeroed.vmdk 1M
 qemu-img create -q -f vpc -o subformat=dynamic,force_size=on corpus/open/dynamic.vhd 4M
 qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on "$work/in.raw" corpus/open/fixed.vhd
+for options in compat=0.10 cluster_size=512 extended_l2=on,cluster_size=16k; do
+    qemu-img convert -f raw -O qcow2 -o $options "$work/in.raw" "corpus/open/$options.qcow2"
+done
+for kind in zlib zstd; do
+    qemu-img convert -c -f raw -O qcow2 -o compression_type=$kind "$work/in.raw" corpus/open/$kind.qcow2
+done
+qemu-img convert -f raw -O vdi "$work/in.raw" corpus/open/dynamic.vdi
 cp ../fixtures/*.vmdk corpus/open/
 for image in ../fixtures/*.vmdk; do
     # The descriptor of a hosted sparse image starts at sector 1.

@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 use vdisk_core::{
-    Chain, Deny, Disk, FORMATS, Format, Identity, Ids, Job, Kind, Layer, OpenOptions, Resolver,
+    Chain, Disk, FORMATS, Format, Identity, Ids, Job, Kind, Layer, OpenOptions, Resolver,
     Subformat,
     format::{ParentSpec, Spec},
     open::open_file,
@@ -90,8 +90,9 @@ impl Plan {
         if child {
             return fit.find(|s| s.child);
         }
-        // A subformat that can be nothing but a child has a name that says so.
-        let whole: Vec<_> = fit.filter(|s| s.name != "differencing").collect();
+        // These can be nothing but a child.
+        let only_child = ["differencing", "vmfsSparse"];
+        let whole: Vec<_> = fit.filter(|s| !only_child.contains(&s.name)).collect();
         whole.get(number % whole.len()).copied()
     }
 
@@ -111,7 +112,7 @@ impl Plan {
         let image = self.image(subformat, bytes.size(), None, |writer| {
             convert::copy(bytes, writer, &job()).expect("memory takes everything");
         });
-        open(self.format(), image, &Deny).expect("what was written can be opened")
+        testing::open_files(self.format(), &image).expect("what was written can be opened")
     }
 
     /// A child on `base` that changes what the plan says, and the contents it stands for; `None`
@@ -127,7 +128,8 @@ impl Plan {
         let image = self.image(subformat, changed.size(), identity, |writer| {
             changes::write(&base, &changed, writer, &job()).expect("memory takes everything");
         });
-        let child = open(self.format(), image, &Deny).expect("what was written can be opened");
+        let child =
+            testing::open_files(self.format(), &image).expect("what was written can be opened");
         look_at(&child);
         let layers = vec![Arc::new(child), Arc::new(base)];
         Some((Chain::new(layers).expect("sector sizes agree"), changed))
@@ -139,7 +141,7 @@ impl Plan {
         size: u64,
         parent: Option<Identity>,
         write: impl FnOnce(Box<dyn vdisk_core::ImageWriter + '_>),
-    ) -> Vec<u8> {
+    ) -> testing::Files {
         let spec = Spec {
             size,
             subformat,
@@ -152,15 +154,17 @@ impl Plan {
                 identity: Some(identity),
                 modified: 1_700_000_000,
             }),
-            options: vdisk_core::format::Options::default(),
+            options: testing::small_extents(),
         };
-        let mut image = Vec::new();
+        let files = testing::Files::default();
+        let mut target = files.target(spec.name);
         write(
             self.format()
-                .create(&mut image, &spec)
+                .create(&mut target, &spec)
                 .expect("any whole number of sectors can be written"),
         );
-        image
+        drop(target);
+        files
     }
 }
 

@@ -1,9 +1,11 @@
 //! Where a new image goes and what it will be: the same flags and the same steps for every verb.
 //!
-//! An image appears whole or not at all, whatever files it is made of; standard output takes only what can be written in order.
+//! An image appears whole or not at all, whatever files it is made of; standard output takes only
+//! what can be written in order.
 
 use crate::{
     args::{format_parser, shown},
+    profile::{Chosen, ProfileArgs},
     size::human,
     ui::Ui,
 };
@@ -19,7 +21,7 @@ use vdisk_core::{
     Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{convert, hash},
+    ops::{Resized, convert, hash},
     storage::FileId,
     target::{Output, OutputOptions, Stream, Target},
 };
@@ -47,6 +49,8 @@ pub(crate) struct WriteArgs {
     /// SOURCE_DATE_EPOCH (which, if set, implies this)
     #[arg(long)]
     reproducible: bool,
+    #[command(flatten)]
+    profile: ProfileArgs,
 }
 
 /// Format and subformat of a new image.
@@ -54,6 +58,15 @@ pub(crate) struct WriteArgs {
 pub(crate) struct Shape {
     pub(crate) format: &'static dyn Format,
     pub(crate) subformat: &'static Subformat,
+    /// The profile that chose them, if one did.
+    pub(crate) chosen: Option<Chosen>,
+}
+
+impl Shape {
+    /// The size of the image of a disk of `size` bytes.
+    pub(crate) fn fit(self, size: u64, ui: &Ui) -> Result<u64> {
+        self.chosen.map_or(Ok(size), |c| c.fit(size, ui))
+    }
 }
 
 /// True if `path` stands for standard output.
@@ -64,6 +77,15 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
 impl WriteArgs {
     /// What the image at `path` will be: an image of its own, or a child that holds differences.
     pub(crate) fn shape(&self, path: &Path, child: bool) -> Result<Shape> {
+        let streams = is_stdout(path);
+        let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
+        if let Some(profile) = self.profile.profile {
+            let by_name = || format::by_extension(path);
+            let format = self.format.or_else(by_name).map(|f| f.name());
+            let subformat = self.subformat.as_deref();
+            let chosen = Chosen::of(profile, format, subformat, fits);
+            return chosen.map_err(|e| e.path(path));
+        }
         let format = match self.format {
             Some(format) => format,
             None => self.guess_format(path)?,
@@ -73,8 +95,6 @@ impl WriteArgs {
             return Err(Error::new(ErrorKind::Usage, "format", detail).path(path));
         }
         let usage = |detail: String| Err(Error::new(ErrorKind::Usage, "subformat", detail));
-        let streams = is_stdout(path);
-        let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
         let subformat = match &self.subformat {
             Some(name) => Some(format::subformat(format, Some(name))?).filter(|s| fits(s)),
             None => format.subformats().iter().find(|s| fits(s)),
@@ -88,7 +108,11 @@ impl WriteArgs {
             };
             return usage(cannot);
         };
-        Ok(Shape { format, subformat })
+        Ok(Shape {
+            format,
+            subformat,
+            chosen: None,
+        })
     }
 
     /// The format without `--format`: by the subformat, by the file name, or raw for a pipe.
@@ -130,6 +154,7 @@ impl WriteArgs {
         ui: &mut Ui,
     ) -> Result<Destination> {
         self.epoch()?;
+        let options = self.profile.options(shape)?;
         let sink = if is_stdout(path) {
             Sink::Pipe(ui.image_output(&inputs)?)
         } else {
@@ -144,6 +169,7 @@ impl WriteArgs {
             path: path.to_owned(),
             shape,
             level: self.level,
+            options,
             sink,
         })
     }
@@ -191,10 +217,13 @@ impl WriteArgs {
         ui: &Ui,
     ) -> Result<Written> {
         let job = ui.job();
+        let old_size = disk.size();
+        let disk = &Resized::new(disk, destination.shape.fit(old_size, ui)?);
         let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
-        destination.publish(disk.size(), ui)
+        let written = destination.publish(disk.size(), ui)?;
+        Ok(written.grown_from(old_size))
     }
 }
 
@@ -219,6 +248,7 @@ pub(crate) struct Destination {
     path: PathBuf,
     pub(crate) shape: Shape,
     level: u32,
+    options: Options,
     sink: Sink,
 }
 
@@ -245,7 +275,7 @@ impl Destination {
             parent,
             options: Options {
                 sector_size: Some(sector_size),
-                ..Options::default()
+                ..self.options.clone()
             },
         };
         let target: &mut dyn Target = match &mut self.sink {
@@ -266,6 +296,7 @@ impl Destination {
             format: self.shape.format.name(),
             subformat: self.shape.subformat.name,
             virtual_size: size,
+            added_size: 0,
             stored_size: None,
             identity: None,
         };
@@ -283,6 +314,9 @@ impl Destination {
         if let Ok(layer) = open_layer(&self.path, &options) {
             written.stored_size = Some(layer.files().iter().map(|f| f.tag.allocated).sum());
             written.identity = layer.facts().identity.map(|i| i.to_string());
+            if let Some(chosen) = self.shape.chosen {
+                chosen.review(&layer, ui)?;
+            }
         }
         Ok(written)
     }
@@ -297,12 +331,20 @@ pub(crate) struct Written {
     subformat: &'static str,
     /// Bytes.
     virtual_size: u64,
+    /// Bytes of zeros at the end that the disk did not have, as a profile wants it.
+    added_size: u64,
     /// Bytes on the medium; null on standard output.
     stored_size: Option<u64>,
     identity: Option<String>,
 }
 
 impl Written {
+    /// Says that the disk had `size` bytes before.
+    pub(crate) fn grown_from(mut self, size: u64) -> Self {
+        self.added_size = self.virtual_size.saturating_sub(size);
+        self
+    }
+
     /// The text view: one line.
     pub(crate) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self {

@@ -6,9 +6,11 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 13] = [
     "",
     "info",
+    "check",
+    "lint",
     "map",
     "convert",
     "create",
@@ -17,6 +19,7 @@ const VERBS: [&str; 10] = [
     "diff",
     "dedup-report",
     "hash",
+    "set",
 ];
 
 /// Compared with `help.txt`; `UPDATE=1` writes it anew.

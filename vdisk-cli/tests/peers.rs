@@ -372,6 +372,36 @@ fn qemu_reads_and_writes_children_that_vdisk_makes() {
     assert_eq!(vdisk_hash(folder, "clone.vmdk"), base);
 }
 
+#[test]
+fn qemu_and_dissect_read_a_vmfs_sparse_child() {
+    let (Some(qemu), Some(readers)) = (Qemu::find(), Readers::find()) else {
+        return;
+    };
+    for (seed, size) in (700..).zip([512, (2 << 20) + 512, 5 << 20]) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        make_raw(folder, seed, size);
+        convert(folder, "in.raw", "base.vmdk", "");
+        // Zeros where the parent has data, and data where it has zeros.
+        let changed = contents(&mut Dice(seed + 50), size);
+        fs::write(folder.join("changed.raw"), &changed).unwrap();
+        let arguments = ["diff", "base.vmdk", "changed.raw", "-o", "a child.vmdk"];
+        let said = vdisk(
+            folder,
+            &[&arguments[..], &["--subformat", "vmfsSparse"]].concat(),
+        );
+        assert!(matches!(said.code, Some(0 | 1)), "{said:#?}");
+        assert!(folder.join("a child-delta.vmdk").exists());
+        let expected = sha256(&changed);
+        assert_eq!(qemu.sha256(folder, "vmdk", "a child.vmdk"), expected);
+        assert_eq!(vdisk_hash(folder, "a child.vmdk"), expected);
+        // dissect fails on a parent whose last grain is not whole.
+        if size.is_multiple_of(64 << 10) {
+            readers.check(folder, "dissect-vmdk", &["a child.vmdk"], &expected);
+        }
+    }
+}
+
 // ---- Other readers ---------------------------------------------------------------------------
 
 #[test]

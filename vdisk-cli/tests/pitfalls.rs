@@ -335,3 +335,62 @@ fn a_parent_given_for_one_layer_is_no_loop_for_the_next() {
         .run("hash user.vmdk --parent sub/apps.vmdk --parent base.vmdk")
         .code(0);
 }
+
+/// A disk of three extents, of which one is not to be read.
+const CUSTOM: &str = "# Disk DescriptorFile
+version=1
+encoding=\"windows-1252\"
+CID=12345678
+parentCID=ffffffff
+createType=\"custom\"
+RW 2048 FLAT \"a-flat.vmdk\" 0
+NOACCESS 2048 FLAT \"secret.vmdk\" 0
+RW 2048 ZERO
+ddb.adapterType = \"pvscsi\"
+ddb.virtualHWVersion = \"19\"
+ddb.thinProvisioned = \"1\"
+";
+
+#[test]
+fn an_extent_that_may_not_be_read_is_shown_and_mapped_but_not_read() {
+    let folder = Folder::new();
+    folder.write("a.vmdk", CUSTOM.as_bytes());
+    folder.write("a-flat.vmdk", &noise(1, MIB));
+    let info = folder.run("info a.vmdk --json").code(0).json();
+    assert_eq!(info["virtual_size"], 3 * MIB);
+    for (name, value) in [
+        (
+            "extents",
+            "RW 2048 FLAT a-flat.vmdk; NOACCESS 2048 FLAT secret.vmdk; RW 2048 ZERO",
+        ),
+        ("adapter type", "pvscsi"),
+        ("hardware version", "19"),
+        ("thin provisioned", "1"),
+        ("encoding", "windows-1252"),
+    ] {
+        assert_eq!(info["details"][name], value);
+    }
+    folder.run("info a.vmdk").code(0).prints("secret.vmdk");
+    let map = folder.run("map a.vmdk --json").code(0).json();
+    let last = map.as_array().unwrap().last().unwrap();
+    assert_eq!(last["start"].as_u64(), Some(2 * MIB as u64));
+    assert_eq!(last["zero"], true);
+    for line in ["hash a.vmdk", "convert a.vmdk -o b.raw"] {
+        folder
+            .run(line)
+            .code(2)
+            .says("extent 2: is marked NOACCESS");
+    }
+    assert!(!folder.path("b.raw").exists());
+}
+
+#[test]
+fn a_device_that_an_image_names_needs_leave() {
+    let folder = Folder::new();
+    let text = CUSTOM.replace("a-flat.vmdk", "/dev/null");
+    folder.write("a.vmdk", text.as_bytes());
+    let refused = folder.run("info a.vmdk").code(3).says("/dev/null");
+    refused.says("--allow-devices");
+    let let_in = folder.run("info a.vmdk --allow-devices").code(2);
+    let_in.says("is not a block device");
+}

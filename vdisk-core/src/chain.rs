@@ -68,6 +68,22 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// True if both were opened from one file, by whatever names; of a package, from one part.
+    pub(crate) fn same_file(&self, other: &Self) -> bool {
+        let who = |layer: &Self| {
+            let file = layer.files().first()?;
+            // What is unpacked from a package has no place there, but a name.
+            let part = file.part_of.as_ref().map(|part| {
+                let name = part.file.id.is_none().then(|| part.file.path.clone());
+                (part.at, name)
+            });
+            Some((file.tag.id?, part))
+        };
+        who(self).is_some_and(|one| who(other) == Some(one))
+    }
+}
+
 impl Disk for Layer {
     fn size(&self) -> u64 {
         self.image.size()

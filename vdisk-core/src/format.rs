@@ -3,6 +3,7 @@
 use crate::{
     Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
+    edit::{Edit, Plan},
     ova, qcow2, raw,
     storage::ImageFile,
     target::Target,
@@ -48,6 +49,12 @@ pub trait Format: Send + Sync {
     /// tables; a format's own check should say more: overlaps, copies that differ, flags.
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::walk(&self.open(file, &checkup.context)?, checkup, findings)
+    }
+    /// Plans a change of what the image says about itself. The default has nothing to change.
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        let _ = (file, edit);
+        let detail = format!("a {} image has none that can be changed", self.name());
+        Err(Error::new(ErrorKind::Unsupported, "settings", detail))
     }
     /// Starts a new image.
     fn create<'a>(

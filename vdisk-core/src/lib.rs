@@ -5,6 +5,7 @@ pub mod chain;
 pub mod check;
 mod claims;
 pub mod disk;
+pub mod edit;
 mod error;
 pub mod format;
 mod identity;

@@ -14,7 +14,7 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::FileExt,
+        fs::{FileExt, MetadataExt, fchown},
     },
     path::{Path, PathBuf},
 };
@@ -50,6 +50,9 @@ pub enum Change {
     },
     /// Makes the file this long; new bytes are zero.
     Resize(u64),
+    /// Puts a new file of these bytes in its place, in one step, so that it is never half written.
+    /// The only step for its file.
+    Replace(Vec<u8>),
     /// Waits until all steps before this one are on the medium.
     Flush,
 }
@@ -79,6 +82,14 @@ impl Patch {
         }
     }
 
+    /// Replaces the file as a whole: for small texts.
+    pub fn replace(file: &ImageFile, bytes: Vec<u8>) -> Self {
+        Self {
+            file: file.clone(),
+            change: Change::Replace(bytes),
+        }
+    }
+
     /// Orders what comes after this behind what came before, also when the power fails.
     pub fn flush(file: &ImageFile) -> Self {
         Self {
@@ -97,6 +108,7 @@ impl std::fmt::Debug for Patch {
                 write!(f, "{path}: {len} bytes from {from:#x} to {at:#x}")
             }
             Change::Resize(size) => write!(f, "{path}: size {size}"),
+            Change::Replace(bytes) => write!(f, "{path}: {} bytes instead of all", bytes.len()),
             Change::Flush => write!(f, "{path}: flush"),
         }
     }
@@ -143,8 +155,26 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
             .iter()
             .filter(|p| p.file.tag.id == Some(*id))
             .collect();
-        backups.extend(save(file, &own)?);
+        match save(file, &own) {
+            Ok(backup) => backups.extend(backup),
+            Err(error) => {
+                // Nothing was changed yet: backups that undo nothing would only confuse.
+                for backup in &backups {
+                    let _ = std::fs::remove_file(backup);
+                }
+                return Err(error);
+            }
+        }
     }
+    write(patches, &open).map_err(|error| match backups.is_empty() {
+        true => error,
+        false => half_done(&error, &backups),
+    })?;
+    Ok(backups)
+}
+
+/// Makes the changes in the files that were opened for it.
+fn write(patches: &[Patch], open: &[(FileId, File)]) -> Result<()> {
     for patch in patches {
         let path = patch.file.path();
         let Some((_, file)) = open.iter().find(|(id, _)| patch.file.tag.id == Some(*id)) else {
@@ -154,14 +184,51 @@ pub fn apply(patches: &[Patch]) -> Result<Vec<PathBuf>> {
             Change::Write { at, bytes } => file.write_all_at(bytes, *at),
             Change::Copy { from, at, len } => copy_within(file, *from, *at, *len),
             Change::Resize(size) => file.set_len(*size),
+            Change::Replace(bytes) => replace(path, file, bytes),
             Change::Flush => file.sync_all(),
         };
         done.map_err(|e| Error::io("write", e)).in_file(path)?;
     }
-    for (_, file) in &open {
+    for (_, file) in open {
         file.sync_all().map_err(|e| Error::io("flush", e))?;
     }
-    Ok(backups)
+    Ok(())
+}
+
+/// Says where what was replaced is kept, after a change that failed half-way.
+fn half_done(error: &Error, backups: &[PathBuf]) -> Error {
+    let names: Vec<String> = backups
+        .iter()
+        .map(|backup| format!("'{}'", backup.display()))
+        .collect();
+    let detail = format!(
+        "{}; some of it may be written, and what was replaced is kept in {}",
+        error.detail(),
+        names.join(" and ")
+    );
+    let half = Error::new(error.kind(), error.part().to_owned(), detail);
+    match error.file() {
+        Some(path) => half.path(path),
+        None => half,
+    }
+}
+
+/// Puts a file of `bytes` in the place of `old`, which is at `path`. Links stay links.
+fn replace(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut new = tempfile::Builder::new()
+        .prefix(".vdisk-")
+        .suffix(".partial")
+        .tempfile_in(folder)?;
+    new.write_all(bytes)?;
+    let metadata = old.metadata()?;
+    // Only root can give files away; others own both already.
+    let _ = fchown(new.as_file(), Some(metadata.uid()), Some(metadata.gid()));
+    new.as_file().set_permissions(metadata.permissions())?;
+    new.as_file().sync_all()?;
+    new.persist(&path).map_err(|e| e.error)?;
+    File::open(folder)?.sync_all()
 }
 
 fn identity(file: &ImageFile) -> Result<FileId> {
@@ -237,6 +304,7 @@ fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
                 Change::Write { at, bytes } => (*at, at.saturating_add(bytes.len() as u64)),
                 Change::Copy { at, len, .. } => (*at, at.saturating_add(*len)),
                 Change::Resize(new) => (*new, size),
+                Change::Replace(_) => (0, size),
                 Change::Flush => continue,
             };
             let end = end.min(size);
@@ -430,11 +498,12 @@ impl<T: Read> Hashed<T> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Reads the digest, and says whether it is that of what was read.
+    /// Reads the digest, and says whether it is that of what was read, and the last there is.
     fn digest_matches(self) -> io::Result<bool> {
         let Self { mut inner, digest } = self;
         let mut stored = [0; 32];
         inner.read_exact(&mut stored)?;
-        Ok(digest.finalize().as_slice() == stored)
+        let more = inner.read(&mut [0])?;
+        Ok(more == 0 && digest.finalize().as_slice() == stored)
     }
 }

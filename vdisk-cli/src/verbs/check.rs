@@ -55,6 +55,10 @@ pub(crate) struct Args {
     input: InputArgs,
 }
 
+/// How often what was repaired is looked at for more: some repairs wait for others, such as the
+/// flag of an unclean shutdown.
+const ROUNDS: usize = 4;
+
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     if let Some(backup) = &args.undo {
         let path = patch::undo(backup)?;
@@ -78,14 +82,18 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let mut outcome = look(ui)?;
     let mut repaired = Vec::new();
     let mut backups = Vec::new();
-    let patches = outcome.findings.patches();
-    if args.repair && !patches.is_empty() {
-        ui.check_stop()?;
-        repaired = actions(&outcome);
-        if !args.dry_run {
-            backups = patch::apply(&patches)?;
-            outcome = look(ui)?;
+    for _ in 0..ROUNDS {
+        let patches = outcome.findings.patches();
+        if !args.repair || patches.is_empty() {
+            break;
         }
+        ui.check_stop()?;
+        repaired.extend(actions(&outcome));
+        if args.dry_run {
+            break;
+        }
+        backups.extend(patch::apply(&patches)?);
+        outcome = look(ui)?;
     }
     let report = CheckReport {
         schema: 1,

@@ -20,7 +20,8 @@ use vdisk_core::{Result, printable};
 /// change from then on, is never written to. A VMDK can have VMDK children, a VHD or a raw disk
 /// can have VHD children. The child names its parent relative to its own folder.
 ///
-/// JSON: schema, parent, full, output, format, subformat, virtual_size, stored_size, identity.
+/// JSON: schema, parent, full, output, format, subformat, virtual_size, added_size, stored_size,
+/// identity.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The image to start from; its own parents must be there

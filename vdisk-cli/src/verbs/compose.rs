@@ -33,8 +33,8 @@ use vdisk_core::{
 /// the lowest first), alike_bytes (changed alike by several siblings), zero_bytes (held by no layer
 /// of a chain; null for siblings, where the base has them), conflict_bytes (not settled),
 /// settled_bytes (by --prefer), conflicts (start, length, bytes, layers, winner or null),
-/// conflicts_unlisted, written (null, or output, format, subformat, virtual_size, stored_size,
-/// identity).
+/// conflicts_unlisted, written (null, or output, format, subformat, virtual_size, added_size,
+/// stored_size, identity).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The lowest layer; its own parents are found

@@ -18,7 +18,7 @@ use vdisk_core::{Result, printable};
 /// A chain is flattened: the new image needs no parent. Holes are not read and zeros are not
 /// written. The new file appears when it is complete, or not at all.
 ///
-/// JSON: schema, input, output, format, subformat, virtual_size, stored_size, identity.
+/// JSON: schema, input, output, format, subformat, virtual_size, added_size, stored_size, identity.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The image to copy; its parents are found and read

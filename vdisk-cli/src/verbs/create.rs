@@ -17,7 +17,7 @@ use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE};
 ///
 /// All of it reads as zero; the file is small unless the subformat needs every byte.
 ///
-/// JSON: schema, output, format, subformat, virtual_size, stored_size, identity.
+/// JSON: schema, output, format, subformat, virtual_size, added_size, stored_size, identity.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The new image; - is standard output, for subformats that can be written in order
@@ -38,18 +38,19 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Usage, "size", detail));
     }
     let shape = args.write.shape(&args.output, false)?;
+    let size = shape.fit(args.size, ui)?;
     let mut destination = args.write.begin(&args.output, shape, Vec::new(), ui)?;
     // The size says all about the contents: no need to hash terabytes of zeros.
     let ids = args.write.ids(shape, None, || {
         let mut contents = [0; 32];
-        let (size, _) = contents.split_at_mut(8);
-        size.copy_from_slice(&args.size.to_le_bytes());
+        let (bytes, _) = contents.split_at_mut(8);
+        bytes.copy_from_slice(&size.to_le_bytes());
         Ok(contents)
     })?;
-    destination.writer(args.size, 512, ids, None)?.finish()?;
+    destination.writer(size, 512, ids, None)?.finish()?;
     ui.summary(&CreateReport {
         schema: 1,
-        written: destination.publish(args.size, ui)?,
+        written: destination.publish(size, ui)?.grown_from(args.size),
     })?;
     Ok(Exit::Done)
 }

@@ -29,7 +29,7 @@ const LISTED: usize = 1_000_000;
 ///
 /// JSON: schema, a, b, a_size, b_size, equal, differing_bytes, compared_bytes, ranges (start,
 /// length; at most 1000000), ranges_truncated. With -o: schema, a, b, a_size, b_size, delta
-/// (recorded_bytes, output, format, subformat, virtual_size, stored_size, identity).
+/// (recorded_bytes, output, format, subformat, virtual_size, added_size, stored_size, identity).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The first image

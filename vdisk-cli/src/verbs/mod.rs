@@ -9,7 +9,9 @@ mod dedup_report;
 mod diff;
 mod hash;
 mod info;
+mod lint;
 mod map;
+mod set;
 
 use crate::{exit::Exit, ui::Ui};
 use vdisk_core::Result;
@@ -19,6 +21,7 @@ use vdisk_core::Result;
 pub(crate) enum Verb {
     Info(info::Args),
     Check(check::Args),
+    Lint(lint::Args),
     Map(map::Args),
     Convert(convert::Args),
     Create(create::Args),
@@ -27,6 +30,7 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
+    Set(set::Args),
 }
 
 impl Verb {
@@ -34,6 +38,7 @@ impl Verb {
         match self {
             Self::Info(args) => info::run(args, ui),
             Self::Check(args) => check::run(args, ui),
+            Self::Lint(args) => lint::run(args, ui),
             Self::Map(args) => map::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
@@ -42,6 +47,7 @@ impl Verb {
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
+            Self::Set(args) => set::run(args, ui),
         }
     }
 }

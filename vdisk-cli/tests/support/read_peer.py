@@ -4,9 +4,9 @@
     read_peer.py READER FILE [PARENT...]    parents from the nearest to the base
     read_peer.py --has READER               exit 0 if the reader is installed, else 1
 
-READER is one of libvmdk, libvhdi, dissect-vmdk, dissect-vhd, dissect-vhdx, 7zip-vmdk, 7zip-vhd,
-7zip-vhdx. libvmdk and libvhdi are handed the parents. dissect (VMDK, VHDX) and 7-Zip (VHD, VHDX)
-find them by the recorded names.
+READER is one of libvmdk, libvhdi, dissect-vmdk, dissect-vhd, dissect-vhdx, dissect-qcow2, dissect-vdi,
+7zip-vmdk, 7zip-vhd, 7zip-vhdx. libvmdk and libvhdi are handed the parents. dissect (VMDK, VHDX) and
+7-Zip (VHD, VHDX) find them by the recorded names.
 """
 
 import hashlib
@@ -78,6 +78,25 @@ def dissect_vhdx(file, _parents):
     return digest(VHDX(Path(file)).read)
 
 
+def dissect_qcow2(file, parents):
+    from pathlib import Path
+
+    from dissect.hypervisor.disk.qcow2 import QCow2
+
+    if parents:
+        sys.exit("dissect is tried on qcow2 without parents")
+    return digest(QCow2(Path(file)).open().read)
+
+
+def dissect_vdi(file, parents):
+    from dissect.hypervisor.disk.vdi import VDI
+
+    if parents:
+        sys.exit("dissect is tried on VDI without parents")
+    with open(file, "rb") as image:
+        return digest(VDI(image).open().read)
+
+
 def seven_zip():
     return shutil.which("7zz") or shutil.which("7z")
 
@@ -110,6 +129,8 @@ READERS = {
     "dissect-vmdk": (module("dissect.hypervisor"), dissect_vmdk),
     "dissect-vhd": (module("dissect.hypervisor"), dissect_vhd),
     "dissect-vhdx": (module("dissect.hypervisor"), dissect_vhdx),
+    "dissect-qcow2": (module("dissect.hypervisor"), dissect_qcow2),
+    "dissect-vdi": (module("dissect.hypervisor"), dissect_vdi),
     "7zip-vmdk": (seven_zip, with_seven_zip("vmdk")),
     "7zip-vhd": (seven_zip, with_seven_zip("vhd")),
     "7zip-vhdx": (seven_zip, with_seven_zip("vhdx")),

@@ -175,7 +175,7 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
         let twice = opened
             .iter()
             .take(index)
-            .any(|(_, other)| other.file_id().is_some() && other.file_id() == layer.file_id());
+            .any(|(_, other)| other.same_file(layer));
         if twice {
             return Err(Error::new(ErrorKind::Usage, "compose", "is given twice").path(path));
         }
@@ -188,7 +188,7 @@ fn open_all(images: &[PathBuf], options: &ComposeOptions<'_>) -> Result<Vec<Inpu
         // A copy of a lower layer is told by its identity. A child may have that of its parent.
         let full = layer.facts().parent.is_none();
         let beneath = |l: &Arc<Layer>| {
-            (l.file_id().is_some() && l.file_id() == layer.file_id())
+            l.same_file(&layer)
                 || (full
                     && l.facts().identity.is_some()
                     && l.facts().identity == layer.facts().identity)

@@ -31,6 +31,8 @@ pub(super) struct Archive {
     members: Vec<Member>,
     /// Place in `members` by name; `None` if several have that name.
     by_name: HashMap<String, Option<usize>>,
+    /// Where the two empty blocks at the end begin, if they are there.
+    pub(super) end: Option<u64>,
 }
 
 /// What the headers before a member say of it.
@@ -67,6 +69,7 @@ impl Archive {
             file,
             members: Vec::new(),
             by_name: HashMap::new(),
+            end: None,
         };
         archive.read_headers()?;
         Ok(archive)
@@ -86,6 +89,7 @@ impl Archive {
             }
             let block = self.file.read_part("tar header", at, BLOCK)?;
             if block.iter().all(|b| *b == 0) {
+                self.end = Some(at);
                 return Ok(());
             }
             if !sum_is_right(&block) {

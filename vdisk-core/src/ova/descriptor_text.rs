@@ -4,10 +4,23 @@
 //! VirtualBox check: what the sections require, and nothing else. Whoever imports the package
 //! chooses memory and processors anew.
 
+use crate::format::Options;
+
 /// Names and numbers of a new package.
 pub(super) struct Names {
     /// Name of the machine, and of all members up to their endings.
     stem: String,
+}
+
+/// What an item of a SCSI controller says of it.
+macro_rules! scsi {
+    ($subtype:literal) => {
+        concat!(
+            "<rasd:ResourceSubType>",
+            $subtype,
+            "</rasd:ResourceSubType>\n        <rasd:ResourceType>6</rasd:ResourceType>"
+        )
+    };
 }
 
 /// Most bytes of a stem: the names fit the 100 bytes that tar has for them.
@@ -45,9 +58,40 @@ impl Names {
     }
 }
 
+/// The parts of the machine that the caller may choose.
+pub(super) struct Machine {
+    /// Elements of the controller's item that say what it is.
+    controller: &'static str,
+    /// VMware's version of the virtual hardware.
+    version: u32,
+}
+
+impl Machine {
+    /// A machine with the adapter that the disk's own descriptor names.
+    pub(super) fn of(options: &Options) -> Self {
+        // ResourceType 5 is IDE and 6 SCSI (CIM_ResourceAllocationSettingData); the subtypes are
+        // the words of VMware, which VirtualBox knows, too.
+        let controller = match options.adapter.as_deref() {
+            Some("ide") => "<rasd:ResourceType>5</rasd:ResourceType>",
+            Some("buslogic") => scsi!("buslogic"),
+            Some("lsisas1068") => scsi!("lsilogicsas"),
+            Some("pvscsi") => scsi!("VirtualSCSI"),
+            _ => scsi!("lsilogic"),
+        };
+        Self {
+            controller,
+            version: options.hardware_version.unwrap_or(7),
+        }
+    }
+}
+
 /// The descriptor of a package whose disk has `capacity` bytes, in a file of `stored` bytes.
-pub(super) fn descriptor(names: &Names, capacity: u64, stored: u64) -> String {
+pub(super) fn descriptor(names: &Names, machine: &Machine, capacity: u64, stored: u64) -> String {
     let (name, disk) = (&names.stem, names.disk());
+    let Machine {
+        controller,
+        version,
+    } = machine;
     // Elements of an Item are in alphabetical order: the schema says so.
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -72,7 +116,7 @@ pub(super) fn descriptor(names: &Names, capacity: u64, stored: u64) -> String {
         <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>
         <vssd:InstanceID>0</vssd:InstanceID>
         <vssd:VirtualSystemIdentifier>{name}</vssd:VirtualSystemIdentifier>
-        <vssd:VirtualSystemType>vmx-07</vssd:VirtualSystemType>
+        <vssd:VirtualSystemType>vmx-{version:02}</vssd:VirtualSystemType>
       </System>
       <Item>
         <rasd:AllocationUnits>hertz * 10^6</rasd:AllocationUnits>
@@ -92,11 +136,10 @@ pub(super) fn descriptor(names: &Names, capacity: u64, stored: u64) -> String {
       </Item>
       <Item>
         <rasd:Address>0</rasd:Address>
-        <rasd:Description>SCSI controller</rasd:Description>
-        <rasd:ElementName>SCSI controller 0</rasd:ElementName>
+        <rasd:Description>Disk controller</rasd:Description>
+        <rasd:ElementName>Disk controller 0</rasd:ElementName>
         <rasd:InstanceID>3</rasd:InstanceID>
-        <rasd:ResourceSubType>lsilogic</rasd:ResourceSubType>
-        <rasd:ResourceType>6</rasd:ResourceType>
+        {controller}
       </Item>
       <Item>
         <rasd:AddressOnParent>0</rasd:AddressOnParent>

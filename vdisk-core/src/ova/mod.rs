@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod archive;
+mod check;
 mod descriptor_text;
 mod envelope;
 mod manifest;
@@ -16,6 +17,7 @@ mod writer;
 
 use crate::{
     Disk as _, Error, ErrorKind, Format, ImageWriter, InFile, Layer, Result, Subformat,
+    check::{Checkup, Findings},
     format::{Context, Facts, Spec},
     limits,
     open::probe,
@@ -95,6 +97,10 @@ impl Format for Ova {
                 ));
             }
         }))
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        check::check(file, checkup, findings)
     }
 
     fn create<'a>(
@@ -224,26 +230,36 @@ fn open_inner(
     package: &Package<'_>,
     context: &Context<'_>,
 ) -> Result<Layer> {
-    // A guest can write any signature into its raw disk, but not into the descriptor.
-    let format: &'static dyn Format = match says_raw(&disk.format) {
-        true => &Raw,
-        false => probe(&image)?,
-    };
-    if format.holds_disks() {
-        let detail = "is a package itself, which is not supported";
-        return Err(Error::new(ErrorKind::Unsupported, "format", detail));
-    }
-    let context = Context {
-        resolver: package,
-        disk: None,
-        ..*context
-    };
-    let layer = format.open(image, &context)?;
-    if package.is_archive() && layer.facts().parent.is_some() {
+    let format = inner_format(&image, disk)?;
+    let layer = format.open(image, &inside(package, context))?;
+    if package.archive().is_some() && layer.facts().parent.is_some() {
         let detail = "names a parent, but a disk in an archive must stand alone";
         return Err(Error::new(ErrorKind::Unsupported, "parent", detail));
     }
     Ok(layer)
+}
+
+/// The format of the disk in `image`.
+fn inner_format(image: &ImageFile, disk: &Disk) -> Result<&'static dyn Format> {
+    // A guest can write any signature into its raw disk, but not into the descriptor.
+    if says_raw(&disk.format) {
+        return Ok(&Raw);
+    }
+    let format = probe(image)?;
+    if format.holds_disks() {
+        let detail = "is a package itself, which is not supported";
+        return Err(Error::new(ErrorKind::Unsupported, "format", detail));
+    }
+    Ok(format)
+}
+
+/// What a disk in `package` is opened with: only files of the package.
+fn inside<'a>(package: &'a Package<'_>, context: &Context<'a>) -> Context<'a> {
+    Context {
+        resolver: package,
+        disk: None,
+        ..*context
+    }
 }
 
 /// True if the last word of the URI is "raw". There is no list of them: each vendor has its own.

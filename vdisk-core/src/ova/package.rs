@@ -88,9 +88,18 @@ impl<'a> Package<'a> {
         }
     }
 
-    /// True if all files are in one archive.
-    pub(super) fn is_archive(&self) -> bool {
-        matches!(self.source, Source::Archive(_))
+    /// The archive, if all files are in one.
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        match &self.source {
+            Source::Archive(archive) => Some(archive),
+            Source::Folder(_) => None,
+        }
+    }
+
+    /// The descriptor, and its name as a manifest gives it.
+    pub(super) fn descriptor(&self) -> Piece {
+        let bare = self.name.rsplit('/').next().unwrap_or_default();
+        (bare.to_owned(), self.descriptor.clone())
     }
 
     /// Reads the descriptor.
@@ -133,7 +142,7 @@ impl<'a> Package<'a> {
     }
 
     /// The file that the descriptor names by `href`: a relative URL, which few writers encode.
-    fn referenced(&self, href: &str) -> Result<Option<Piece>> {
+    pub(super) fn referenced(&self, href: &str) -> Result<Option<Piece>> {
         for name in [href.to_owned(), decoded(href)] {
             if let Some(found) = self.find(&name)? {
                 return Ok(Some((name, found)));
@@ -234,7 +243,7 @@ impl<'a> Package<'a> {
     /// The files of a folder that belong to an image made of `pieces`, besides the one it is read
     /// from. In an archive there is only that one.
     pub(super) fn companions(&self, image: &ImageFile, pieces: &[Piece]) -> Result<Vec<ImageFile>> {
-        if self.is_archive() {
+        if self.archive().is_some() {
             return Ok(Vec::new());
         }
         let mut files = match image.tag.id == self.file.tag.id {
@@ -274,8 +283,7 @@ impl<'a> Package<'a> {
     /// that it does not list.
     pub(super) fn verify(&self, manifest: &ImageFile, pieces: &[Piece]) -> Result<Vec<String>> {
         let manifest = Manifest::read(manifest)?;
-        let bare = self.name.rsplit('/').next().unwrap_or_default().to_owned();
-        let descriptor = (bare, self.descriptor.clone());
+        let descriptor = self.descriptor();
         let mut unlisted = Vec::new();
         for (name, piece) in std::iter::once(&descriptor).chain(pieces) {
             if !manifest.verify(name, piece)? {

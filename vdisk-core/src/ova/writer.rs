@@ -4,14 +4,14 @@
 //! the disk's file is: so its place is kept, and filled at the end. The manifest then follows the
 //! disk, which DSP0243 allows ("at the end of the archive").
 
-use super::descriptor_text::{Names, descriptor};
+use super::descriptor_text::{Machine, Names, descriptor};
 use crate::{
     Error, ErrorKind, ImageWriter, Packing, Result,
-    format::Spec,
+    format::{Spec, subformat},
     ops::hash::hex,
     target::Target,
     units::{SECTOR, round_up},
-    vmdk::StreamWriter,
+    vmdk::{StreamWriter, Vmdk},
 };
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -24,6 +24,7 @@ const BLOCK: u64 = SECTOR;
 pub(super) struct OvaWriter<'a> {
     disk: StreamWriter<Member<'a>>,
     names: Names,
+    machine: Machine,
     capacity: u64,
     /// Bytes kept for the descriptor.
     text: u64,
@@ -38,10 +39,13 @@ impl<'a> OvaWriter<'a> {
             return Err(Error::new(ErrorKind::Usage, "OVF descriptor", detail));
         }
         let names = Names::of(spec.name);
-        let text = descriptor(&names, spec.size, u64::MAX).len() as u64;
+        let machine = Machine::of(&spec.options);
+        let text = descriptor(&names, &machine, spec.size, u64::MAX).len() as u64;
         let disk_name = names.disk();
         let inner = Spec {
             name: &disk_name,
+            // The disk's descriptor says what it is itself, not what it lies in.
+            subformat: subformat(&Vmdk, Some("streamOptimized"))?,
             ..spec.clone()
         };
         let member = Member {
@@ -54,6 +58,7 @@ impl<'a> OvaWriter<'a> {
         Ok(Self {
             disk: StreamWriter::new(member, &inner)?,
             names,
+            machine,
             capacity: spec.size,
             text,
             modified: spec.ids.created,
@@ -82,6 +87,7 @@ impl ImageWriter for OvaWriter<'_> {
         let Self {
             disk,
             names,
+            machine,
             capacity,
             text,
             modified,
@@ -92,7 +98,7 @@ impl ImageWriter for OvaWriter<'_> {
             len,
             digest,
         } = disk.complete()?;
-        let mut xml = descriptor(&names, capacity, len).into_bytes();
+        let mut xml = descriptor(&names, &machine, capacity, len).into_bytes();
         // White space may follow the root element.
         xml.resize(crate::units::buffer_len(text)?, b'\n');
         let manifest = format!(
@@ -165,5 +171,45 @@ impl Target for Member<'_> {
             self.write_at(self.len, ZEROS.get(..len).unwrap_or_default())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    /// By the description in the manual of GNU tar: the first bit set, then the number.
+    #[test]
+    fn sizes_beyond_eleven_octal_digits_are_binary() {
+        let largest = header("a", (8 << 30) - 1, 0).unwrap();
+        assert_eq!(&largest[124..135], b"77777777777");
+        for size in [8 << 30, 70_000_000_000, 1 << 53] {
+            let block = header("a", size, 0).unwrap();
+            assert_eq!(block[124..128], [0x80, 0, 0, 0]);
+            assert_eq!(block[128..136], size.to_be_bytes());
+            assert!(super::super::archive::is_header(&block));
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_not_written_in_order_has_no_digest() {
+        let mut archive: Vec<u8> = Vec::new();
+        let mut member = Member {
+            target: &mut archive,
+            at: 512,
+            len: 0,
+            digest: Sha256::new(),
+        };
+        member.write_at(0, b"abc").unwrap();
+        assert!(member.write_at(0, b"x").is_err());
+        assert!(member.write_at(4, b"x").is_err());
+        member.set_size(5).unwrap();
+        // printf 'abc\0\0' | sha256sum
+        assert_eq!(
+            hex(&member.digest.finalize()),
+            "0616290e0a45001015ac04f49716fbec564e5bd3301a9e8871c422ef5a691fc1"
+        );
+        assert_eq!(archive[512..], *b"abc\0\0");
     }
 }

@@ -46,6 +46,14 @@ static RULES: &[Rule] = &[
         test: vmdk_tests::esxi_type,
     },
     Rule {
+        id: "esxi-vmfs-extents",
+        severity: Severity::Error,
+        demand: "The extents of a vmfs disk are called VMFS",
+        reason: "FLAT is the word of hosted products (VMware, \"Virtual Disk Format 5.0\")",
+        fix: "vdisk convert IMAGE --profile esxi --subformat vmfs -o NEW.vmdk",
+        test: vmdk_tests::vmfs_extents,
+    },
+    Rule {
         id: "esxi-size",
         severity: Severity::Error,
         demand: "The virtual size is 62 TiB at most",

@@ -2,6 +2,9 @@
 
 use super::{Broken, Result, Verdict, subject::Subject};
 use crate::{
+    Deny,
+    check::{Checkup, Findings, Severity, is_finding},
+    format::Context,
     units::SECTOR,
     vhd::view::{DYNAMIC, FIXED, Geometry, NO_OFFSET, geometry},
 };
@@ -226,4 +229,36 @@ pub(super) fn no_parent_fields(subject: &Subject<'_>) -> Result<Verdict> {
             .found(),
         false => Ok(None),
     }
+}
+
+/// The batmap of an image by Xen is there and right, as the format's own check says.
+pub(super) fn batmap(subject: &Subject<'_>) -> Result<Verdict> {
+    let vhd = subject.vhd.as_ref();
+    if !vhd.is_some_and(|v| v.header.is_some() && v.footer.is_xen()) {
+        return Ok(None);
+    }
+    let checkup = Checkup {
+        context: Context {
+            resolver: &Deny,
+            overlay: false,
+            disk: None,
+            verify: false,
+        },
+        job: subject.job,
+        deep: false,
+    };
+    let mut findings = Findings::default();
+    let file = subject.file.clone();
+    match subject.layer.format().check(file, &checkup, &mut findings) {
+        Err(error) if !is_finding(&error) => return Err(error),
+        _ => {} // what else is wrong is not the question
+    }
+    let wrong = findings
+        .list()
+        .iter()
+        .find(|f| f.rule.starts_with("batmap-") && f.severity != Severity::Note);
+    Ok(wrong.map(|f| Broken {
+        at: f.at,
+        ..Broken::new(f.part.clone(), f.detail.clone())
+    }))
 }

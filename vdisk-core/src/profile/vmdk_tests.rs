@@ -3,20 +3,8 @@
 use super::{Broken, Result, Verdict, subject::Subject};
 use crate::vmdk::{
     stream_view::Stream,
-    view::{Sparse, View},
+    view::{ADAPTERS, Sparse, View},
 };
-
-/// Disk adapters that VMware's products know, in lower case.
-///
-/// "Virtual Disk Format 5.0" has the first four; `vmkfstools -a` and newer products the others.
-const ADAPTERS: [&str; 6] = [
-    "ide",
-    "buslogic",
-    "lsilogic",
-    "legacyesx",
-    "lsisas1068",
-    "pvscsi",
-];
 
 /// Variants that ESXi runs: a descriptor, and a file that is the disk.
 const VMFS: [&str; 5] = [
@@ -48,13 +36,30 @@ pub(super) fn esxi_type(subject: &Subject<'_>) -> Result<Verdict> {
     create_type(subject, &taken)
 }
 
+/// Extents of a disk that ESXi runs are called VMFS.
+pub(super) fn vmfs_extents(subject: &Subject<'_>) -> Result<Verdict> {
+    let vmdk = subject.vmdk.as_ref();
+    let Some(vmdk) = vmdk.filter(|v| VMFS.contains(&v.create_type().as_str())) else {
+        return Ok(None);
+    };
+    match vmdk.flat_extent() {
+        Some(number) => {
+            let detail = "is called FLAT, not VMFS";
+            Broken::new(format!("extent {number}"), detail)
+                .at(vmdk.at)
+                .found()
+        }
+        None => Ok(None),
+    }
+}
+
 /// The adapter is a known one.
 pub(super) fn adapter(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(vmdk) = &subject.vmdk else {
         return Ok(None);
     };
     match vmdk.value("ddb.adaptertype") {
-        Some(adapter) if ADAPTERS.contains(&adapter.to_ascii_lowercase().as_str()) => Ok(None),
+        Some(adapter) if ADAPTERS.iter().any(|a| a.eq_ignore_ascii_case(adapter)) => Ok(None),
         Some(adapter) => Broken::new("adapter type", format!("is '{adapter}'"))
             .at(vmdk.at)
             .found(),

@@ -126,4 +126,12 @@ static RULES: &[Rule] = &[
         fix: CONVERT,
         test: vhd_tests::no_parent_fields,
     },
+    Rule {
+        id: "xen-batmap",
+        severity: Severity::Error,
+        demand: "An image by Xen has a batmap that fits its blocks",
+        reason: "Xen believes the batmap, and \"batmap shows unallocated block full\" ends its check (blktap, vhd-util check)",
+        fix: CONVERT,
+        test: vhd_tests::batmap,
+    },
 ];

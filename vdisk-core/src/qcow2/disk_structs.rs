@@ -54,7 +54,8 @@ pub(super) struct Header {
     pub(super) crypt_method: u32,
     pub(super) l1_entries: u32,
     pub(super) l1_at: u64,
-    #[br(pad_before = 12)]
+    pub(super) refcounts_at: u64,
+    pub(super) refcount_clusters: u32,
     pub(super) snapshots: u32,
     #[br(pad_before = 8, if(version >= 3))]
     pub(super) incompatible: u64,

@@ -5,6 +5,7 @@
 //! own, and does not say where a compressed cluster lies, which `Layout` must.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod check;
 mod compressed;
 mod disk_structs;
 mod tables;
@@ -12,6 +13,7 @@ mod tables;
 use crate::{
     Error, ErrorKind, FORMATS, Format, Image, ImageWriter, Layer, ParentRef, Place, Reference,
     Result, Subformat,
+    check::{Checkup, Findings, walk},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -49,26 +51,19 @@ impl Format for Qcow2 {
     }
 
     fn open(&self, file: ImageFile, context: &Context<'_>) -> Result<Layer> {
-        let header = Header::read(&file)?;
-        let extensions = Extensions::read(&file, &header)?;
-        check(&header, &extensions)?;
-        let compression = compression(&header)?;
-        let mut facts = facts(&header, compression);
-        facts.parent = parent(&file, &header, &extensions)?;
-        let hole = if facts.parent.is_some() || context.overlay {
-            Place::Absent
-        } else {
-            Place::Zero
-        };
-        let mut files = vec![file.clone()];
-        let data = match header.has(EXTERNAL_DATA) {
-            true => Some(data_file(&file, &extensions, context)?),
-            false => None,
-        };
-        files.extend(data.clone());
-        let tables = Tables::new(file, data, header, compression, hole)?;
+        let (files, tables, facts) = parts(file, context)?;
         let image = Image::new(files, Box::new(tables));
         Ok(Layer::new(&Qcow2, image, facts))
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        let (files, tables, facts) = parts(file, &checkup.context)?;
+        check::check(&tables, checkup, findings)?;
+        if checkup.deep {
+            let layer = Layer::new(&Qcow2, Image::new(files, Box::new(tables)), facts);
+            walk(&layer, checkup, findings)?;
+        }
+        Ok(())
     }
 
     fn create<'a>(
@@ -81,8 +76,31 @@ impl Format for Qcow2 {
     }
 }
 
+/// What an image is made of: its files, where they keep the disk, and what is known of it.
+fn parts(file: ImageFile, context: &Context<'_>) -> Result<(Vec<ImageFile>, Tables, Facts)> {
+    let header = Header::read(&file)?;
+    let extensions = Extensions::read(&file, &header)?;
+    refuse_unreadable(&header, &extensions)?;
+    let compression = compression(&header)?;
+    let mut facts = facts(&header, compression);
+    facts.parent = parent(&file, &header, &extensions)?;
+    let hole = if facts.parent.is_some() || context.overlay {
+        Place::Absent
+    } else {
+        Place::Zero
+    };
+    let mut files = vec![file.clone()];
+    let data = match header.has(EXTERNAL_DATA) {
+        true => Some(data_file(&file, &extensions, context)?),
+        false => None,
+    };
+    files.extend(data.clone());
+    let tables = Tables::new(file, data, header, compression, hole)?;
+    Ok((files, tables, facts))
+}
+
 /// Refuses what cannot be read here.
-fn check(header: &Header, extensions: &Extensions) -> Result<()> {
+fn refuse_unreadable(header: &Header, extensions: &Extensions) -> Result<()> {
     let unsupported = |part: &'static str, detail| {
         let error = Error::new(ErrorKind::Unsupported, part, detail);
         Err(error)

@@ -26,20 +26,20 @@ const L2_PAGES: usize = 64;
 const CLUSTERS_KEPT: usize = 4;
 
 /// Bits of an entry that are a file offset.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The cluster is used once; with an external data file: it has a place.
 const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
+pub(super) const COMPRESSED: u64 = 1 << 62;
 /// The cluster reads as zero, since version 3.
 const ZERO: u64 = 1;
 /// Subclusters of a cluster with extended entries.
 const SUBCLUSTERS: u64 = 32;
 
-const L1: &str = "L1 table";
+pub(super) const L1: &str = "L1 table";
 
 /// What an entry of an L2 table says of a cluster, or of one of its subclusters.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
+pub(super) enum Unit {
     /// Not recorded.
     Hole,
     Zero,
@@ -54,35 +54,35 @@ enum Unit {
 
 /// An entry of an L2 table; `subclusters` is 0 unless entries are extended.
 #[derive(Clone, Copy)]
-struct Entry {
-    descriptor: u64,
+pub(super) struct Entry {
+    pub(super) descriptor: u64,
     subclusters: u64,
 }
 
 /// Some entries of an L2 table, which lie at `at` in the file.
-struct Page {
-    at: u64,
+pub(super) struct Page {
+    pub(super) at: u64,
     /// The cluster of the first.
-    cluster: u64,
-    entries: Vec<Entry>,
+    pub(super) cluster: u64,
+    pub(super) entries: Vec<Entry>,
 }
 
 /// The layout of a qcow2 image.
 pub(super) struct Tables {
-    file: ImageFile,
+    pub(super) file: ImageFile,
     /// The file that keeps the clusters, and its number in the image.
     data: ImageFile,
     data_index: usize,
-    header: Header,
-    size: u64,
+    pub(super) header: Header,
+    pub(super) size: u64,
     /// Bytes of a cluster.
-    cluster: NonZeroU64,
+    pub(super) cluster: NonZeroU64,
     /// Bytes of the smallest piece that an entry tells about: a subcluster, or the cluster.
-    unit: NonZeroU64,
+    pub(super) unit: NonZeroU64,
     /// Bytes of an entry of an L2 table.
-    entry_len: NonZeroU64,
+    pub(super) entry_len: NonZeroU64,
     /// Entries of an L2 table.
-    table_len: NonZeroU64,
+    pub(super) table_len: NonZeroU64,
     compression: Compression,
     /// What a cluster reads as that is not recorded.
     hole: Place,
@@ -160,13 +160,13 @@ impl Tables {
     }
 
     /// First disk position of cluster number `cluster`.
-    fn start_of(&self, cluster: u64) -> u64 {
+    pub(super) fn start_of(&self, cluster: u64) -> u64 {
         cluster.saturating_mul(self.cluster.get())
     }
 
     /// Where the L2 table of that number is, 0 if nowhere, and how many tables from there on have
     /// the same entry (at least 1).
-    fn l2_table(&self, table: u64) -> Result<(u64, u64)> {
+    pub(super) fn l2_table(&self, table: u64) -> Result<(u64, u64)> {
         const ENTRIES: u64 = PAGE / 8;
         let inside = table % ENTRIES;
         let first = table.saturating_sub(inside);
@@ -206,7 +206,7 @@ impl Tables {
     }
 
     /// The piece of the L2 table number `table`, at file offset `at`, that tells of `cluster`.
-    fn page(&self, table: u64, at: u64, cluster: u64) -> Result<Arc<Page>> {
+    pub(super) fn page(&self, table: u64, at: u64, cluster: u64) -> Result<Arc<Page>> {
         let per_page = nonzero(PAGE.min(self.cluster.get()) / self.entry_len)?;
         let index = cluster % self.table_len / per_page;
         let first = index.saturating_mul(per_page.get());
@@ -251,8 +251,15 @@ impl Tables {
         })
     }
 
+    /// True if an entry that is not compressed points anywhere. In an external data file, that may
+    /// be to its start.
+    pub(super) fn has_place(&self, descriptor: u64) -> bool {
+        let external = self.header.has(EXTERNAL_DATA);
+        descriptor & OFFSET != 0 || (external && descriptor & COPIED != 0)
+    }
+
     /// What `entry` says of its subcluster `sub`.
-    fn parse(&self, entry: &Entry, sub: u64) -> std::result::Result<Unit, &'static str> {
+    pub(super) fn parse(&self, entry: &Entry, sub: u64) -> std::result::Result<Unit, &'static str> {
         let descriptor = entry.descriptor;
         let extended = self.header.has(EXTENDED_L2);
         let external = self.header.has(EXTERNAL_DATA);
@@ -269,7 +276,7 @@ impl Tables {
             return Ok(Unit::Zero);
         }
         let at = descriptor & OFFSET;
-        let has_place = at != 0 || (external && descriptor & COPIED != 0);
+        let has_place = self.has_place(descriptor);
         if !at.is_multiple_of(self.cluster.get()) {
             return Err("points inside a cluster");
         }
@@ -296,7 +303,7 @@ impl Tables {
 
     /// Offset and length share the bits of the entry of a compressed cluster: the larger the
     /// clusters, the more bits the length has.
-    fn parse_packed(&self, descriptor: u64) -> std::result::Result<Unit, &'static str> {
+    pub(super) fn parse_packed(&self, descriptor: u64) -> std::result::Result<Unit, &'static str> {
         let length_bits = self.header.cluster_bits.saturating_sub(8);
         let offset_bits = 62u32.saturating_sub(length_bits);
         let low = |bits: u32| 1u64.checked_shl(bits).unwrap_or(0).saturating_sub(1);
@@ -363,7 +370,7 @@ impl Tables {
     }
 
     /// The run at `pos`, kept from `at` on, cut where the file ends.
-    fn stored(&self, pos: u64, end: u64, at: u64) -> Result<Run> {
+    pub(super) fn stored(&self, pos: u64, end: u64, at: u64) -> Result<Run> {
         let used = end.min(self.size).saturating_sub(pos);
         let in_file = self.data.size.saturating_sub(at);
         let run = |end| Run {
@@ -459,7 +466,7 @@ impl Layout for Tables {
     }
 }
 
-fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.as_chunks().0.iter().map(|b| u64::from_be_bytes(*b))
 }
 

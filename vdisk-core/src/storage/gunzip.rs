@@ -18,6 +18,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Unpacked bytes between two checkpoints, at first.
 const SPACING: u64 = 1 << 20;
 /// Checkpoints kept. Each takes about 44 KiB: the window and the Huffman tables.
@@ -101,6 +104,11 @@ impl Gunzip {
     /// [`ErrorKind::Corrupt`] if the file is cut short, damaged, or holds something behind the
     /// last gzip member; [`ErrorKind::Limit`] beyond `most`.
     pub(crate) fn open(file: &ImageFile, most: u64) -> Result<Self> {
+        Self::open_spaced(file, most, SPACING)
+    }
+
+    /// The same with other distances between checkpoints.
+    fn open_spaced(file: &ImageFile, most: u64, spacing: u64) -> Result<Self> {
         let mut gunzip = Self {
             packed: Arc::clone(&file.storage),
             packed_size: file.size,
@@ -108,7 +116,7 @@ impl Gunzip {
             checkpoints: Vec::new(),
             cursors: Mutex::default(),
         };
-        match gunzip.survey(most.min(limits::DISK_SIZE)) {
+        match gunzip.survey(most.min(limits::DISK_SIZE), spacing) {
             Ok(Some(size)) => {
                 gunzip.size = size;
                 Ok(gunzip)
@@ -127,10 +135,9 @@ impl Gunzip {
     }
 
     /// The unpacked size, or `None` if it is beyond `most`. Sets the checkpoints.
-    fn survey(&mut self, most: u64) -> Result<Option<u64>, Trouble> {
+    fn survey(&mut self, most: u64, mut spacing: u64) -> Result<Option<u64>, Trouble> {
         let mut input = Input::default();
         let mut cursor = Cursor::new(header(&*self.packed, self.packed_size, 0)?);
-        let mut spacing = SPACING;
         let mut due = 0;
         let mut crc = flate2::Crc::new();
         loop {

@@ -14,9 +14,9 @@ use crate::{
 use std::num::NonZeroU64;
 
 /// Entry of a block that is not recorded.
-const FREE: u32 = u32::MAX;
+pub(super) const FREE: u32 = u32::MAX;
 /// Entry of a block that reads as zero.
-const ZERO: u32 = u32::MAX - 1;
+pub(super) const ZERO: u32 = u32::MAX - 1;
 /// Bytes of an entry.
 const ENTRY_LEN: u64 = 4;
 /// Entries that are read at once; 1 GiB of disk with the usual blocks.
@@ -28,14 +28,14 @@ const MAP: &str = "block map";
 
 /// The layout of every VDI image: fixed ones have a block map too.
 pub(super) struct BlockMap {
-    file: ImageFile,
+    pub(super) file: ImageFile,
     size: u64,
     /// Bytes of a block, without what comes before its data.
-    block: NonZeroU64,
+    pub(super) block: NonZeroU64,
     /// Bytes before the data of each block.
-    extra: u64,
-    map_at: u64,
-    entries: u64,
+    pub(super) extra: u64,
+    pub(super) map_at: u64,
+    pub(super) entries: u64,
     data_at: u64,
     /// What a block reads as that is not recorded.
     hole: Place,
@@ -111,12 +111,17 @@ impl BlockMap {
     }
 
     /// First disk position of `block`.
-    fn start_of(&self, block: u64) -> u64 {
+    pub(super) fn start_of(&self, block: u64) -> u64 {
         block.saturating_mul(self.block.get())
     }
 
+    /// File offset of the entry of `block`.
+    pub(super) fn entry_at(&self, block: u64) -> u64 {
+        self.map_at.saturating_add(block.saturating_mul(ENTRY_LEN))
+    }
+
     /// Where the data of the block are whose entry is `entry`.
-    fn data_of(&self, entry: u32) -> Result<u64> {
+    pub(super) fn data_of(&self, entry: u32) -> Result<u64> {
         let block = self.block.get().saturating_add(self.extra);
         let before = u64::from(entry)
             .saturating_mul(block)
@@ -126,12 +131,12 @@ impl BlockMap {
 
     /// The entry of `block`, and for how many blocks from there on the answer is the same: all
     /// free, all zero, or one after the other in the file.
-    fn entry(&self, block: u64) -> Result<(u32, u64)> {
+    pub(super) fn entry(&self, block: u64) -> Result<(u32, u64)> {
         let inside = block % PAGE;
         let first = block.saturating_sub(inside);
         let page = self.pages.get(first, || {
             let count = self.entries.saturating_sub(first).min(PAGE);
-            let at = self.map_at.saturating_add(first.saturating_mul(ENTRY_LEN));
+            let at = self.entry_at(first);
             let bytes = self
                 .file
                 .read_part(MAP, at, count.saturating_mul(ENTRY_LEN))?;
@@ -183,7 +188,7 @@ impl Layout for BlockMap {
                 }
                 let whole = self.start_of(pos.saturating_add(in_file) / self.block);
                 if whole <= pos {
-                    let entry_at = self.map_at.saturating_add(block.saturating_mul(ENTRY_LEN));
+                    let entry_at = self.entry_at(block);
                     let detail = "points past the end of the file";
                     return Err(
                         Error::corrupt(format!("{MAP}, entry {block}"), detail).at(entry_at)

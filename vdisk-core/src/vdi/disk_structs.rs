@@ -51,7 +51,8 @@ pub(super) struct Header {
     pub(super) block_extra: u32,
     /// Entries of the block map.
     pub(super) blocks: u32,
-    #[br(pad_before = 4)]
+    /// Blocks that have a place in the file.
+    pub(super) blocks_allocated: u32,
     pub(super) uuid: [u8; 16],
     /// Renewed whenever the contents change.
     pub(super) modified: [u8; 16],

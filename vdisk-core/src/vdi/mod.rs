@@ -5,11 +5,13 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod block_map;
+mod check;
 mod disk_structs;
 
 use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, ParentRef, Place, Result,
     Subformat,
+    check::{Checkup, Findings, walk},
     format::{Context, Facts, Spec},
     storage::ImageFile,
     target::Target,
@@ -53,6 +55,17 @@ impl Format for Vdi {
         let map = BlockMap::new(file.clone(), &header, hole)?;
         let image = Image::new(vec![file], Box::new(map));
         Ok(Layer::new(&Vdi, image, facts))
+    }
+
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        let header = Header::read(&file)?;
+        let map = BlockMap::new(file.clone(), &header, Place::Zero)?;
+        check::check(&map, &header, checkup, findings)?;
+        let layer = self.open(file, &checkup.context)?;
+        if checkup.deep {
+            walk(&layer, checkup, findings)?;
+        }
+        Ok(())
     }
 
     fn create<'a>(

@@ -32,7 +32,10 @@ pub(crate) const DYNAMIC: u32 = 3;
 /// Disk type: blocks that differ from a parent.
 pub(crate) const DIFFERENCING: u32 = 4;
 
-const FOOTER_CHECKSUM: Range<usize> = 64..68;
+/// Where the checksum of the footer lies in it.
+pub(crate) const FOOTER_CHECKSUM: Range<usize> = 64..68;
+/// Where the unique ID lies in the footer.
+pub(crate) const FOOTER_UUID: Range<usize> = 68..84;
 const HEADER_CHECKSUM: Range<usize> = 36..40;
 
 /// Cylinders, heads and sectors per track.

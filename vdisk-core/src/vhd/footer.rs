@@ -16,7 +16,7 @@ pub(crate) const OLD_LEN: u64 = 511;
 pub(crate) struct Found {
     /// The footer to go by.
     pub(crate) footer: Footer,
-    /// Where the footer at the end starts; the file's length if it has none.
+    /// Where the footer at the end starts; the file's length if it has none. Data end here.
     pub(crate) data_end: u64,
     /// Sentences for the user.
     pub(crate) warnings: Vec<String>,
@@ -137,7 +137,11 @@ impl Footers {
         warnings.extend(warning.map(str::to_owned));
         Ok(Found {
             footer: footer.clone(),
-            data_end: self.tail.as_ref().map_or(file.size, |t| t.at),
+            data_end: match &self.tail {
+                // Blocks may have been added behind a footer that was to be written anew.
+                Some(tail) if self.after == 0 || tail.footer.disk_type == FIXED => tail.at,
+                _ => file.size,
+            },
             warnings,
         })
     }

@@ -18,6 +18,7 @@ mod batmap;
 mod bitmap;
 mod check;
 mod disk_structs;
+mod edit;
 mod facts;
 mod fixed;
 mod footer;
@@ -30,6 +31,7 @@ use crate::{
     Error, ErrorKind, Format, Identity, Image, ImageWriter, Layer, Layout, ParentRef, Place,
     Result, Subformat,
     check::{Checkup, Findings},
+    edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     storage::ImageFile,
     target::Target,
@@ -88,6 +90,9 @@ impl Format for Vhd {
     }
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::check(&file, checkup, findings)
+    }
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
     }
     fn create<'a>(
         &self,

@@ -7,8 +7,8 @@ pub(crate) use super::{
     geometry::geometry,
 };
 use super::{
-    disk_structs::{FOOTER_LEN, HEADER_LEN, footer_checksum, header_checksum},
-    footer,
+    disk_structs::{HEADER_LEN, header_checksum},
+    footer::{Candidate, Footers},
 };
 use crate::{Result, storage::ImageFile, units::SECTOR};
 
@@ -39,11 +39,15 @@ pub(crate) struct View {
 impl View {
     /// Reads the structures of `file`, which was opened as a VHD.
     pub(crate) fn read(file: &ImageFile) -> Result<Self> {
-        let footer = footer::find(file)?.footer;
+        let footers = Footers::read(file)?;
+        let footer = footers.found(file)?.footer;
         let blocks = footer.disk_type != FIXED;
+        let last = footers
+            .tail
+            .filter(|t| t.len == SECTOR && footers.after == 0);
         Ok(Self {
-            last: part(file, file.size.checked_sub(SECTOR))?,
-            first: part(file, blocks.then_some(0))?,
+            last: last.map(Part::from),
+            first: footers.copy.filter(|_| blocks).map(Part::from),
             header: match blocks {
                 true => header(file, footer.data_offset)?,
                 false => None,
@@ -53,19 +57,15 @@ impl View {
     }
 }
 
-/// The footer at `at`, if there is one.
-fn part(file: &ImageFile, at: Option<u64>) -> Result<Option<Part<Footer>>> {
-    let Some(at) = at.filter(|_| file.size >= SECTOR) else {
-        return Ok(None);
-    };
-    let mut bytes = [0; FOOTER_LEN];
-    file.read_at(at, &mut bytes)?;
-    Ok(Footer::parse(&bytes).map(|fields| Part {
-        at,
-        sound: fields.checksum == footer_checksum(&bytes),
-        bytes: bytes.to_vec(),
-        fields,
-    }))
+impl From<Candidate> for Part<Footer> {
+    fn from(candidate: Candidate) -> Self {
+        Self {
+            at: candidate.at,
+            bytes: candidate.bytes.to_vec(),
+            fields: candidate.footer,
+            sound: candidate.good,
+        }
+    }
 }
 
 fn header(file: &ImageFile, at: u64) -> Result<Option<Part<DynamicHeader>>> {

@@ -74,4 +74,12 @@ impl CowdHeader {
         }
         Ok(header)
     }
+
+    /// The bytes to write.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+        let mut out = Cursor::new(Vec::new());
+        self.write(&mut out)
+            .map_err(|e| Error::new(ErrorKind::Io, "header", e.to_string()))?;
+        Ok(out.into_inner())
+    }
 }

@@ -144,6 +144,11 @@ impl Descriptor {
             .map(|(_, value)| value.as_str())
     }
 
+    /// True if the parent is named as VirtualBox does, by its UUID.
+    pub(super) fn has_uuid_parent(&self) -> bool {
+        matches!(self.uuid("ddb.uuid.parent"), Ok(Some(_)))
+    }
+
     /// The UUID that VirtualBox recorded under `key`; `None` also for one of zeros only.
     pub(super) fn uuid(&self, key: &str) -> Result<Option<Identity>> {
         let Some(text) = self.get(key) else {

@@ -98,7 +98,7 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
 }
 
 /// Adapters that a descriptor can name, as VMware's products spell them.
-const ADAPTERS: [&str; 6] = [
+pub(crate) const ADAPTERS: [&str; 6] = [
     "ide",
     "buslogic",
     "lsilogic",

@@ -1,8 +1,9 @@
 //! VMDK: the disks of VMware, as written by many others.
 //!
-//! Read: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, the flat
-//! vmfs types and streamOptimized. Written: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse,
-//! twoGbMaxExtentFlat, vmfs and streamOptimized.
+//! Read: every type but those that only an ESX host can make sense of (vsanSparse, and raw device
+//! mappings whose device is elsewhere). What decides is the extent lines and the first bytes of
+//! their files, not `createType`, which is only shown. Written: monolithicSparse, monolithicFlat,
+//! twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs, vmfsSparse (children) and streamOptimized.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
@@ -10,9 +11,11 @@
 mod bare_extent;
 mod check;
 mod cowd_header;
+mod cowd_writer;
 mod descriptor;
 mod descriptor_text;
 mod disk_structs;
+mod edit;
 mod extent_files;
 mod extent_line;
 mod extents;
@@ -35,6 +38,7 @@ pub(crate) mod view;
 use crate::{
     Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
+    edit::{Edit, Plan},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -71,7 +75,7 @@ const STREAM: Subformat = Subformat {
 };
 
 /// What is written, the default first.
-const WRITTEN: [Subformat; 6] = [
+const WRITTEN: [Subformat; 7] = [
     SPARSE,
     STREAM,
     Subformat {
@@ -93,6 +97,11 @@ const WRITTEN: [Subformat; 6] = [
         name: "vmfs",
         streams: false,
         child: false,
+    },
+    Subformat {
+        name: "vmfsSparse",
+        streams: false,
+        child: true,
     },
 ];
 
@@ -136,6 +145,10 @@ impl Format for Vmdk {
 
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::check(&file, checkup, findings)
+    }
+
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
     }
 
     fn create<'a>(

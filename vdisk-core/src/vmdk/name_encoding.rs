@@ -54,6 +54,17 @@ impl NameEncoding {
         }
     }
 
+    /// `text` as the descriptor holds it; `None` if its encoding cannot.
+    pub(super) fn encode(self, text: &str) -> Option<Vec<u8>> {
+        match self.0 {
+            Some(encoding) => {
+                let (bytes, _, lossy) = encoding.encode(text);
+                (!lossy).then(|| bytes.into_owned())
+            }
+            None => text.is_ascii().then(|| text.as_bytes().to_vec()),
+        }
+    }
+
     /// `bytes` for people to read.
     pub(super) fn text(self, bytes: &[u8]) -> String {
         self.decode(bytes)

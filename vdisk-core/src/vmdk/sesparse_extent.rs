@@ -25,12 +25,12 @@ const PAGE: u64 = 2048;
 const PAGES: usize = 8;
 
 /// What the upper half of a directory entry is, if there is a table.
-const TABLE_PRESENT: u64 = 0x1000_0000;
+pub(super) const TABLE_PRESENT: u64 = 0x1000_0000;
 /// The upper four bits of a grain table entry.
-const KIND: u64 = 0xf << 60;
-const UNMAPPED: u64 = 1 << 60;
-const ZERO: u64 = 2 << 60;
-const ALLOCATED: u64 = 3 << 60;
+pub(super) const KIND: u64 = 0xf << 60;
+pub(super) const UNMAPPED: u64 = 1 << 60;
+pub(super) const ZERO: u64 = 2 << 60;
+pub(super) const ALLOCATED: u64 = 3 << 60;
 
 /// An opened seSparse extent.
 pub(super) struct SeSparseExtent {
@@ -228,6 +228,6 @@ impl SeSparseExtent {
 
 /// The number of the grain that an allocated entry names: its lower 48 bits are the number
 /// without the last 12 bits, which stand above them.
-fn number_of(entry: u64) -> u64 {
+pub(super) fn number_of(entry: u64) -> u64 {
     ((entry & 0x0fff_0000_0000_0000) >> 48) | ((entry & 0xffff_ffff_ffff) << 12)
 }

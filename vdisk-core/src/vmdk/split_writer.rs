@@ -7,6 +7,7 @@
 )]
 
 use super::{
+    cowd_writer::CowdWriter,
     descriptor_text::{ExtentText, text},
     sparse_writer::{GRAIN, SparseWriter},
 };
@@ -40,6 +41,7 @@ impl Shape {
             "vmfs" => ("VMFS", "-flat", false),
             "twoGbMaxExtentFlat" => ("FLAT", "-f", true),
             "twoGbMaxExtentSparse" => ("SPARSE", "-s", true),
+            "vmfsSparse" => ("VMFSSPARSE", "-delta", false),
             other => {
                 let detail = format!("{other} is not written");
                 return Err(Error::new(ErrorKind::Usage, "subformat", detail));
@@ -90,6 +92,7 @@ impl Shape {
                 let child = spec.parent.is_some();
                 Box::new(SparseWriter::new(target, size, child, Vec::new()))
             }
+            "VMFSSPARSE" => Box::new(CowdWriter::new(target, size)?),
             _ => Box::new(RawWriter { target, size }),
         })
     }
@@ -134,6 +137,10 @@ impl<'a> SplitWriter<'a> {
             return Err(Error::new(ErrorKind::Usage, "child", detail));
         }
         let shape = Shape::of(spec.subformat.name)?;
+        if spec.parent.is_none() && shape.kind == "VMFSSPARSE" {
+            let detail = "a vmfsSparse image holds only differences, and needs a parent";
+            return Err(Error::new(ErrorKind::Usage, "parent", detail));
+        }
         let (ranges, lines): (Vec<_>, Vec<_>) = shape.extents(spec)?.into_iter().unzip();
         let descriptor = text(spec, &lines)?;
         if descriptor.len() as u64 > limits::DESCRIPTOR {

@@ -3,6 +3,7 @@
 //!
 //! Reading an image forgives much; a profile must see what was forgiven.
 
+pub(crate) use super::descriptor_text::ADAPTERS;
 use super::{
     descriptor::{Descriptor, NO_PARENT},
     disk_structs::{FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, MAGIC, SparseHeader},
@@ -97,6 +98,28 @@ impl View {
         self.descriptor.create_type.to_ascii_lowercase()
     }
 
+    /// The first extent, counted from 1, that is called FLAT. As data it is the same as VMFS, so
+    /// the parsed lines do not tell.
+    pub(crate) fn flat_extent(&self) -> Option<usize> {
+        let flat = |line: &[u8]| {
+            let mut words = line
+                .split(u8::is_ascii_whitespace)
+                .filter(|w| !w.is_empty());
+            words
+                .nth(2)
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(b"FLAT"))
+        };
+        let lines = self.text.split(|b| *b == b'\n');
+        let access = |line: &&[u8]| {
+            let line = line.trim_ascii_start().to_ascii_uppercase();
+            [&b"RW "[..], b"RDONLY ", b"NOACCESS "]
+                .iter()
+                .any(|a| line.starts_with(a))
+        };
+        let found = lines.filter(access).position(flat)?;
+        Some(found.saturating_add(1))
+    }
+
     /// True if the disk needs a parent.
     pub(crate) fn has_parent(&self) -> bool {
         self.descriptor
@@ -107,7 +130,7 @@ impl View {
 
     /// True if the parent is named as VirtualBox does, by its UUID.
     pub(crate) fn has_uuid_parent(&self) -> bool {
-        matches!(self.descriptor.uuid("ddb.uuid.parent"), Ok(Some(_)))
+        self.descriptor.has_uuid_parent()
     }
 
     /// The header of the file that was opened, if that is a sparse extent.

@@ -14,14 +14,20 @@
 #[allow(dead_code, reason = "the tests of VHDX use the rest")]
 #[path = "../vhdx/builder.rs"]
 mod builder;
+mod ova;
+mod qcow2;
 #[allow(dead_code, reason = "the tests of VHDX use the rest")]
 #[path = "../vhdx/sparse.rs"]
 mod sparse;
 mod table;
+mod vdi;
 mod vhd;
 mod vhd_rows;
 mod vhdx;
+mod vmdk_descriptor;
+mod vmdk_esx;
 mod vmdk_sparse;
+mod vmdk_stream;
 
 use std::{collections::BTreeSet, path::Path};
 use table::{Files, Image, Row};
@@ -35,10 +41,20 @@ use vdisk_core::{
 
 /// All images with their rows. A format's file adds a line here.
 fn images() -> Vec<Image> {
-    [vhd::images(), vhdx::images(), vmdk_sparse::images()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        vhd::images(),
+        vhdx::images(),
+        ova::images(),
+        qcow2::images(),
+        vdi::images(),
+        vmdk_sparse::images(),
+        vmdk_stream::images(),
+        vmdk_descriptor::images(),
+        vmdk_esx::images(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]
@@ -181,7 +197,7 @@ fn what_cannot_be_read_is_found() {
 #[test]
 fn the_table_is_as_large_as_it_claims() {
     let rows: usize = images().iter().map(|i| i.rows.len()).sum();
-    assert!(rows >= 2, "{rows} rows");
+    assert!(rows >= 120, "{rows} rows");
 }
 
 fn look(path: &Path, deep: bool) -> Result<Outcome> {

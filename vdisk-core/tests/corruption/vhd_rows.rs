@@ -155,6 +155,8 @@ pub(crate) fn child_rows() -> Vec<Row> {
         row("an unknown locator", |f| in_header(f, SECOND, b"XX"), "locator-code", "parent locator 1").note(),
         row("no locators", |f| in_header(f, FIRST, &[0; 48]), "no-locator", "parent locators").note(),
         row("no locators and no name", no_name_at_all, "no-locator", "parent locators"),
+        row("half a surrogate pair in the header", |f| in_header(f, 64, &[0xd8, 0]), "parent-name", "dynamic header").note(),
+        row("a name without an end", |f| in_header(f, 64, &[b'x'; 512]), "parent-name", "dynamic header").note(),
         row("a block in a locator", |f| entry(f, 0, 6), "block-in-metadata", "block allocation table, entry 0"),
         row("the footer's checksum", |f| f.main()[FOOTER + 64] ^= 1, "footer-checksum", "footer").warning().repairs(),
     ]

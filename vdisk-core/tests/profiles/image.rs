@@ -1,6 +1,11 @@
 //! Images in memory, as large as need be, that a test can write and then spoil.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 use vdisk_core::{
     Deny, Disk, Identity, Ids, Job, Layer, OpenOptions, Resolver, Result,
     check::{Finding, Severity},
@@ -60,6 +65,28 @@ impl Memory {
         let rest = vec![0; (self.size - size) as usize];
         self.put(size, &rest);
         self.size = size;
+    }
+}
+
+/// The files of an image that is being written.
+#[derive(Clone, Default)]
+struct Writing(Arc<Mutex<BTreeMap<String, Memory>>>, String);
+
+impl Writing {
+    fn file<R>(&self, work: impl FnOnce(&mut Memory) -> R) -> R {
+        work(self.0.lock().unwrap().entry(self.1.clone()).or_default())
+    }
+}
+
+impl Target for Writing {
+    fn write_at(&mut self, pos: u64, bytes: &[u8]) -> Result<()> {
+        self.file(|f| f.write_at(pos, bytes))
+    }
+    fn set_size(&mut self, size: u64) -> Result<()> {
+        self.file(|f| f.set_size(size))
+    }
+    fn beside(&mut self, name: &str) -> Result<Box<dyn Target>> {
+        Ok(Box::new(Self(Arc::clone(&self.0), name.to_owned())))
     }
 }
 
@@ -141,7 +168,7 @@ impl Image {
             "raw" => "disk.raw".to_owned(),
             _ => format!("image.{}", format.extensions()[0]),
         };
-        let mut file = Memory::default();
+        let mut target = Writing(Arc::default(), name.clone());
         let spec = Spec {
             size,
             subformat,
@@ -151,13 +178,14 @@ impl Image {
             parent: None,
             options: shape.options(profile, Options::default()).unwrap(),
         };
-        let writer = format.create(&mut file, &spec).unwrap();
+        let writer = format.create(&mut target, &spec).unwrap();
         convert::copy(&disk, writer, &Job::default()).unwrap();
+        let mut files = std::mem::take(&mut *target.0.lock().unwrap());
         Self {
+            file: files.remove(&name).unwrap(),
+            extents: files.into_iter().collect(),
             name,
             format: shape.format,
-            file,
-            extents: Vec::new(),
             now: NOW,
         }
     }

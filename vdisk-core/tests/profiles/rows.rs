@@ -78,14 +78,17 @@ fn vhdx_log(image: &mut Image) {
     }
 }
 
-/// The rule can only be broken by a format that this build may not read.
+/// A format that these do not take, with a disk of one cluster that has a partition table.
 fn qcow2(image: &mut Image) {
     let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
-    header.resize(196_608, 0);
+    header.resize(327_680, 0);
+    header[262_144 + 510..][..2].copy_from_slice(&[0x55, 0xaa]);
     for (at, number) in [
-        (24, 1u64 << 20), // size
-        (40, 65_536),     // L1 table
-        (48, 131_072),    // refcount table
+        (24, 1u64 << 20),             // size
+        (40, 65_536),                 // L1 table
+        (48, 131_072),                // refcount table
+        (65_536, 1 << 63 | 196_608),  // the L2 table
+        (196_608, 1 << 63 | 262_144), // the cluster
     ] {
         header[at..at + 8].copy_from_slice(&number.to_be_bytes());
     }
@@ -190,6 +193,9 @@ pub(crate) static ROWS: &[Row] = &[
     row("xen-header-fields", DYNAMIC, |i| i.header(1000, &[1])),
     row("xen-no-parent-fields", DYNAMIC, |i| i.header(65, b"a")),
     row("xen-no-parent-fields", DYNAMIC, |i| i.header(40, &[1])),
+    row("xen-batmap", DYNAMIC, |i| {
+        i.footers(28, b"tap\0\0\x01\0\x03")
+    }),
     row("hyperv-format", DYNAMIC, raw),
     row("hyperv-ending", DYNAMIC, |i| {
         i.name = "image.vhdx".to_owned()
@@ -222,6 +228,10 @@ pub(crate) static ROWS: &[Row] = &[
     row("esxi-vmdk", STREAM, raw),
     row("esxi-type", STREAM, |i| {
         i.edit("streamOptimized", "monolithicSparse")
+    }),
+    row("esxi-vmfs-extents", ("vmdk", "vmfs"), |i| {
+        let text = String::from_utf8(i.file.get(0, i.file.len() as usize)).unwrap();
+        i.file = Memory::of(text.replace(" VMFS ", " FLAT ").as_bytes());
     }),
     row("esxi-size", STREAM, |i| {
         again(i, "esxi", STREAM, 62 << 40);

@@ -86,7 +86,7 @@ pub(crate) fn any_shape() -> impl Strategy<Value = Shape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn images_read_as_the_model(shape in any_shape()) {

@@ -3,7 +3,7 @@
 
 use crate::{
     child_spec,
-    peers::{disk, run, there},
+    peers::{disk, run, sized, there},
     spec, write,
     write::BLOCKS,
     write_child,
@@ -12,7 +12,6 @@ use std::{fs, path::Path, process::Command};
 use vdisk_core::{
     Disk, FileResolver, Identity, Ids, Job, OpenOptions,
     check::Severity,
-    format::{Options, Spec},
     ops::check::{Extent, Outcome, check},
     patch,
 };
@@ -38,13 +37,7 @@ fn what_the_writer_makes_is_healthy() {
         let disk = disk(sectors);
         for subformat in ["dynamic", "fixed"] {
             for block in BLOCKS {
-                let spec = Spec {
-                    options: Options {
-                        block_size: Some(block),
-                        ..Options::default()
-                    },
-                    ..spec(subformat, disk.size())
-                };
+                let spec = sized(block, spec(subformat, disk.size()));
                 fs::write(&image, write(&disk, &spec)).unwrap();
                 let (_, outcome) = look(&image);
                 // Not even a note.
@@ -156,6 +149,22 @@ fn what_is_repaired_qemu_reads_and_it_can_be_undone() {
             assert!(fs::read(&image).unwrap() == bytes, "{name}: undo");
             fs::remove_file(&backups[0]).unwrap();
         }
+    }
+}
+
+#[test]
+fn an_image_that_xenserver_has_open_is_told_from_a_cut_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("a.vhd");
+    let disk = disk(8192);
+    let mut bytes = write(&disk, &spec("dynamic", disk.size()));
+    let end = bytes.len() - 512;
+    for (byte, open) in [(0xc7, true), (0xc8, false)] {
+        bytes[end..].fill(byte);
+        fs::write(&image, &bytes).unwrap();
+        let (bad, _) = look(&image);
+        assert_eq!(bad.len(), 1, "{bad:?}");
+        assert_eq!(bad[0].contains("XenServer"), open, "{bad:?}");
     }
 }
 

@@ -4,7 +4,9 @@ use crate::{SECTOR, builder::shapes, open_bytes, raw_layer, read_all, sectors};
 use proptest::prelude::*;
 use std::sync::Arc;
 use vdisk_core::{
-    Chain, Kind,
+    Chain, Deny, Job, Kind, OpenOptions, Result,
+    check::Severity,
+    ops::check::{Extent, check},
     testing::{conformance, contents},
 };
 
@@ -19,6 +21,29 @@ fn flat(model: &[Option<Vec<u8>>], below: &[u8]) -> Vec<u8> {
         .enumerate()
         .flat_map(|(i, s)| s.clone().unwrap_or_else(|| hole(i)))
         .collect()
+}
+
+/// The worst that a check says of an image alone, and all that it says.
+fn findings(bytes: &[u8], deep: bool) -> Result<(Option<Severity>, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.vhd");
+    std::fs::write(&path, bytes).unwrap();
+    let vhd = Some(vdisk_core::format::named("vhd")?);
+    let options = OpenOptions {
+        format: vhd,
+        ..OpenOptions::new(&Deny)
+    };
+    let extent = Extent { deep, chain: false };
+    let found = check(&path, &options, extent, &Job::default())?.findings;
+    // Parents are not at hand.
+    let own = found
+        .list()
+        .iter()
+        .filter(|f| !f.rule.starts_with("parent-"));
+    Ok((
+        own.map(|f| f.severity).max(),
+        format!("{:#?}", found.list()),
+    ))
 }
 
 proptest! {
@@ -70,8 +95,22 @@ proptest! {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        let _ = read_all(bytes.clone());
-        bytes.truncate(len);
-        let _ = read_all(bytes);
+        for len in [bytes.len(), len] {
+            bytes.truncate(len);
+            let (read, found) = (read_all(bytes.clone()), findings(&bytes, true));
+            // What cannot be read is not called healthy.
+            if let (Err(error), Ok((worst, said))) = (read, found) {
+                prop_assert_eq!(worst, Some(Severity::Error), "{}: {}", error, said);
+            }
+        }
+    }
+
+    #[test]
+    fn healthy_images_are_called_healthy(shape in shapes(3), child in shapes(4)) {
+        // What lies under the bits that are not set is rubbish here, so not all data are looked at.
+        for (shape, deep) in [(shape, false), (child, true)] {
+            let (worst, said) = findings(&shape.build(), deep).unwrap();
+            prop_assert!(worst <= Some(Severity::Note), "{}", said);
+        }
     }
 }

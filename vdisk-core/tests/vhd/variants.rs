@@ -200,6 +200,19 @@ fn a_footer_with_bytes_behind_it_is_found() {
     );
 }
 
+/// A program that adds a block behind the footer, and stops before it writes a new one.
+#[test]
+fn blocks_behind_a_footer_are_read() {
+    let plain = sectors(&open_bytes(small(3), false).unwrap());
+    let mut image = small(3);
+    let footer = image.split_off(image.len() - 512);
+    // In the gap between the table and the first block.
+    put(&mut image, 1536 + 9 * 512, &footer);
+    let layer = open_as("a.vhd", image).unwrap();
+    assert_eq!(sectors(&layer), plain);
+    assert!(warnings(&layer)[0].contains("bytes follow"));
+}
+
 #[test]
 fn the_footer_at_the_end_goes_before_its_copy() {
     let uuid_of = |image: Vec<u8>| open_bytes(image, false).unwrap().facts().identity;

@@ -3,7 +3,9 @@
 use crate::{
     SECTOR,
     builder::{PARENT, UUID, seal},
-    child_spec, open_bytes, raw_layer, spec, write, write_child,
+    child_spec, open_bytes,
+    peers::sized,
+    raw_layer, spec, write, write_child,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -247,13 +249,7 @@ fn blocks_have_the_size_asked_for() {
         10_240,
     );
     for block in BLOCKS {
-        let sized = |spec: Spec<'static>| Spec {
-            options: format::Options {
-                block_size: Some(block),
-                ..format::Options::default()
-            },
-            ..spec
-        };
+        let sized = |spec| sized(block, spec);
         let image = write(&base, &sized(spec("dynamic", base.size())));
         check_structure_of(&image, block as usize);
         let layer = open_bytes(image, false).unwrap();
@@ -279,13 +275,7 @@ fn blocks_have_the_size_asked_for() {
         (512 << 20, 4096),
         (4096, 2040 << 30), // more blocks than a table may have
     ] {
-        let spec = Spec {
-            options: format::Options {
-                block_size: Some(block),
-                ..format::Options::default()
-            },
-            ..spec("dynamic", size)
-        };
+        let spec = sized(block, spec("dynamic", size));
         let vhd = format::named("vhd").unwrap();
         let error = vhd.create(&mut Vec::new(), &spec).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");

@@ -20,7 +20,7 @@ fn line(sectors: usize) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn shuffled_grains_read_as_the_model(grains in grains(3 * 4096 + 77)) {

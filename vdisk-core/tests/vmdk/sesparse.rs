@@ -32,7 +32,7 @@ fn files(sectors: usize, bytes: Vec<u8>) -> Files {
 const MOST: usize = 4096 * 8 + 300;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn shuffled_grains_read_as_the_model(grains in grains(MOST)) {

@@ -147,13 +147,13 @@ impl Look<'_> {
         };
         if stale > 0 {
             let detail = format!(
-                "has {stale} entries in use past the end of the disk: their space is lost, and what they hold would show if the disk grew"
+                "entries in use past the end of the disk, whose space is lost, and whose data would show if the disk grew: {stale}"
             );
             note("stale-entry", detail);
         }
         if self.unaligned > 0 {
             let detail = format!(
-                "has {} blocks whose data do not start at a multiple of {ALIGNMENT}, which is slow on disks with such sectors",
+                "blocks whose data do not start at a multiple of {ALIGNMENT}, which is slow on disks with such sectors: {}",
                 self.unaligned
             );
             note("unaligned", detail);

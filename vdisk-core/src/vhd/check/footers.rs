@@ -99,7 +99,12 @@ pub(super) fn add(
 
 /// The footer is not there, but its copy is good.
 fn missing(file: &ImageFile, copy: &Candidate, sound: Option<&Extent>, findings: &mut Findings) {
-    let detail = "is missing at the end of the file";
+    let detail = match in_use(file) {
+        true => {
+            "is overwritten, as XenServer does while it has an image open; it is in use, or was when XenServer stopped"
+        }
+        false => "is missing at the end of the file",
+    };
     let finding = Finding::new(Severity::Warning, "footer-missing", file, FOOTER, detail);
     let finding = finding.at(file.size.saturating_sub(SECTOR));
     findings.add(match sound {
@@ -119,6 +124,13 @@ fn missing(file: &ImageFile, copy: &Candidate, sound: Option<&Extent>, findings:
         }
         None => finding,
     });
+}
+
+/// True if the last sector is what XenServer puts in the place of a footer.
+fn in_use(file: &ImageFile) -> bool {
+    let at = file.size.saturating_sub(SECTOR);
+    let last = file.read_part("footer", at, SECTOR);
+    last.is_ok_and(|bytes| bytes.iter().all(|b| *b == 0xc7))
 }
 
 /// The footer is good; its copy may not be.

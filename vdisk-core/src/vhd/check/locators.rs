@@ -61,6 +61,17 @@ pub(super) fn check(
             }
         }
     }
+    if header.parent_name.iter().all(|u| *u != 0) || parent_name(header).is_none() {
+        let detail = "holds no name of the parent that ends and can be decoded";
+        let finding = Finding::new(
+            Severity::Note,
+            "parent-name",
+            file,
+            "dynamic header",
+            detail,
+        );
+        findings.add(finding.at(header_at.saturating_add(64)));
+    }
     let by_name = parent_name(header).is_some_and(|n| !n.is_empty());
     let (severity, detail) = match (names, by_name) {
         (1.., _) => return Ok(()),

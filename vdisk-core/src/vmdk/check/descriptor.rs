@@ -5,7 +5,7 @@ use crate::{
     Result,
     vmdk::{
         descriptor::{Descriptor, NO_PARENT},
-        extent_line::ExtentKind,
+        extent_line::{ExtentKind, ExtentLine},
     },
 };
 
@@ -102,16 +102,14 @@ fn identity(sheet: &mut Sheet<'_>, descriptor: &Descriptor, at: u64) {
 /// Whether the extents are of the kind that the type of the disk promises.
 fn kinds(sheet: &mut Sheet<'_>, descriptor: &Descriptor, at: u64) {
     let kind = descriptor.create_type.to_ascii_lowercase();
-    let flat = |kind: &ExtentKind| *kind == ExtentKind::Flat;
-    let sparse = |kind: &ExtentKind| *kind == ExtentKind::Sparse;
-    let fits: &dyn Fn(&ExtentKind) -> bool = match kind.as_str() {
+    let fits: &[ExtentKind] = match kind.as_str() {
         "" => {
             let detail = "has no createType";
             sheet.warning("create-type", "descriptor", detail, at);
             return;
         }
         "monolithicsparse" | "streamoptimized" | "twogbmaxextentsparse" | "2gbmaxextentsparse" => {
-            &sparse
+            &[ExtentKind::Sparse]
         }
         "monolithicflat"
         | "twogbmaxextentflat"
@@ -120,14 +118,16 @@ fn kinds(sheet: &mut Sheet<'_>, descriptor: &Descriptor, at: u64) {
         | "vmfsthin"
         | "vmfspreallocated"
         | "vmfseagerzeroedthick"
-        | "vmfsthick" => &flat,
+        | "vmfsthick" => &[ExtentKind::Flat],
+        "vmfssparse" => &[ExtentKind::VmfsSparse],
+        "sesparse" => &[ExtentKind::SeSparse],
         _ => return, // any mix, or a type whose extents the reader judges
     };
-    let odd = |kind: &&ExtentKind| **kind != ExtentKind::Zero && !fits(kind);
-    if let Some(found) = descriptor.extents.iter().map(|e| &e.kind).find(odd) {
+    let odd = |line: &&ExtentLine| line.kind != ExtentKind::Zero && !fits.contains(&line.kind);
+    if let Some(line) = descriptor.extents.iter().find(odd) {
         let detail = format!(
-            "says that the disk is of type {}, and has an extent of type {found:?}",
-            descriptor.create_type
+            "says that the disk is of type {}, and has an extent of type {}",
+            descriptor.create_type, line.word
         );
         sheet.warning("create-type", "descriptor", detail, at);
     }

@@ -1,6 +1,6 @@
 //! The extent files of a disk: whether they are there, and hold what the descriptor says.
 
-use super::{Sheet, sparse_extent};
+use super::{Sheet, cowd, sesparse, sparse_extent};
 use crate::{
     Error, ErrorKind, Result,
     check::{Checkup, Finding, is_finding},
@@ -8,6 +8,7 @@ use crate::{
     storage::{FileId, ImageFile},
     units::Sectors,
     vmdk::{
+        cowd_header::COWD_MAGIC,
         descriptor::Descriptor,
         extent_files,
         extent_line::{Access, ExtentKind, ExtentLine},
@@ -24,8 +25,9 @@ pub(super) fn check(
     let mut taken: HashMap<FileId, Claims> = HashMap::new();
     for (line, number) in descriptor.extents.iter().zip(1u64..) {
         sheet.job.advance(0)?;
+        use ExtentKind::{Flat, SeSparse, Sparse, VmfsSparse};
         if line.access == Access::None
-            || !matches!(line.kind, ExtentKind::Flat | ExtentKind::Sparse)
+            || !matches!(line.kind, Flat | Sparse | VmfsSparse | SeSparse)
         {
             continue; // the reader says what it thinks of them
         }
@@ -40,7 +42,7 @@ pub(super) fn check(
         };
         let mut own = Sheet::new(&file, sheet.job);
         let used = match line.kind {
-            ExtentKind::Flat => flat(&mut own, line, part.clone())?,
+            Flat => flat(&mut own, line, part.clone())?,
             _ => sparse(&mut own, line, part.clone())?,
         };
         if let Some(id) = file.tag.id {
@@ -94,19 +96,26 @@ fn flat(sheet: &mut Sheet<'_>, line: &ExtentLine, part: String) -> Result<std::o
 
 /// Checks a sparse extent. Returns the bytes of its file that it uses: all.
 fn sparse(sheet: &mut Sheet<'_>, line: &ExtentLine, part: String) -> Result<std::ops::Range<u64>> {
-    if let Some(header) = sparse_extent(sheet)? {
-        let detail = || {
-            format!(
-                "has {} sectors by its header, and {} by the descriptor",
-                header.capacity, line.sectors
-            )
-        };
-        // What the header has more, readers do not see; what it has less, they miss.
-        if header.capacity < line.sectors {
-            sheet.error("extent-size", part, detail(), 12);
-        } else if header.capacity > line.sectors {
-            sheet.warning("extent-size", part, detail(), 12);
-        }
+    let is_cowd = sheet.file.size >= 4 && sheet.file.read_part("header", 0, 4)? == COWD_MAGIC;
+    let capacity = match line.kind {
+        ExtentKind::SeSparse => sesparse::check(sheet)?,
+        _ if is_cowd => cowd::check(sheet)?,
+        _ => sparse_extent(sheet)?.map(|header| header.capacity),
+    };
+    let Some(capacity) = capacity else {
+        return Ok(0..sheet.file.size);
+    };
+    let detail = || {
+        format!(
+            "has {capacity} sectors by its header, and {} by the descriptor",
+            line.sectors
+        )
+    };
+    // What the header has more, readers do not see; what it has less, they miss.
+    if capacity < line.sectors {
+        sheet.error("extent-size", part, detail(), 12);
+    } else if capacity > line.sectors {
+        sheet.warning("extent-size", part, detail(), 12);
     }
     Ok(0..sheet.file.size)
 }

@@ -91,7 +91,7 @@ impl Grains {
             let number = first.saturating_add(index);
             if number >= self.geometry.grains() {
                 self.behind_disk.add(part, at);
-            } else if entry == 1 {
+            } else if entry == 1 && self.geometry.zero_entries {
                 self.zeros.add(part, at);
             } else if let Some((rule, detail)) = self.entry(sheet, number, entry, at, part)? {
                 self.errors = self.errors.saturating_add(1);
@@ -144,13 +144,11 @@ impl Grains {
             let detail = format!("leads to bytes that belong to {}", named(owner));
             return Ok(Some((rule, detail)));
         }
-        if !self.geometry.compressed {
-            if u64::from(entry) < self.geometry.overhead {
-                self.early.add(&part, at);
-            }
-            if !self.is_aligned(entry) {
-                self.misaligned.add(&part, at);
-            }
+        if self.geometry.overhead.is_some_and(|o| u64::from(entry) < o) {
+            self.early.add(&part, at);
+        }
+        if !self.is_aligned(entry) {
+            self.misaligned.add(&part, at);
         }
         Ok(None)
     }
@@ -202,7 +200,10 @@ impl Grains {
     }
 
     fn is_aligned(&self, entry: u32) -> bool {
-        let from = u64::from(entry).abs_diff(self.geometry.overhead);
+        let Some(overhead) = self.geometry.overhead else {
+            return true;
+        };
+        let from = u64::from(entry).abs_diff(overhead);
         from.saturating_mul(SECTOR).checked_rem(self.geometry.grain) == Some(0)
     }
 
@@ -240,7 +241,7 @@ impl Grains {
         }
         let detail = format!(
             "leads to a sector before {}, where the header says that grains begin",
-            self.geometry.overhead
+            self.geometry.overhead.unwrap_or(0)
         );
         self.early
             .say(sheet, Severity::Warning, "overhead", &detail);
@@ -256,9 +257,14 @@ impl Grains {
         }
     }
 
+    /// Where the last of all that is used ends.
+    pub(super) fn end(&self) -> u64 {
+        self.taken.end()
+    }
+
     /// Notes what the file holds behind all that is used.
     pub(super) fn unused(&self, sheet: &mut Sheet<'_>) {
-        let start = self.geometry.overhead.saturating_mul(SECTOR);
+        let start = self.geometry.overhead.unwrap_or(0).saturating_mul(SECTOR);
         let end = self.taken.end().max(start);
         let left = sheet.file.size.saturating_sub(end);
         // The markers at the end of a stream are in no table.

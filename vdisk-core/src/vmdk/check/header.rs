@@ -135,24 +135,8 @@ pub(super) fn against_descriptor(
 /// all else is.
 pub(super) fn flags_to_reset(sheet: &mut Sheet<'_>, header: &SparseHeader) -> Result<()> {
     let clean = sheet.is_clean();
-    let reset = |action: &str, patch: Patch| Repair {
-        action: action.to_owned(),
-        patches: vec![patch],
-    };
     if header.unclean_shutdown != 0 {
-        let detail = "says that a program had the image open and did not close it";
-        let finding = Finding::new(
-            Severity::Warning,
-            "unclean-shutdown",
-            sheet.file,
-            "header",
-            detail,
-        );
-        let repair = clean.then(|| {
-            let patch = Patch::write(sheet.file, UNCLEAN_AT, vec![0]);
-            reset("mark the image as closed", patch)
-        });
-        sheet.add(finding.at(UNCLEAN_AT), repair);
+        unclean(sheet, UNCLEAN_AT, 1, clean);
     }
     if header.has(FLAG_NEWLINES) && header.newlines != NEWLINES {
         let converted = converted(header.newlines);
@@ -164,11 +148,30 @@ pub(super) fn flags_to_reset(sheet: &mut Sheet<'_>, header: &SparseHeader) -> Re
         // A transfer that changes line ends moves what follows, or changes it without a trace.
         let repair = (clean && !converted && sheet.file.size.is_multiple_of(512)).then(|| {
             let patch = Patch::write(sheet.file, NEWLINES_AT, NEWLINES.to_vec());
-            reset("put the newline bytes back", patch)
+            Repair {
+                action: "put the newline bytes back".to_owned(),
+                patches: vec![patch],
+            }
         });
         sheet.add(finding.at(NEWLINES_AT), repair);
     }
     Ok(())
+}
+
+/// Says that the flag of an unclean shutdown, of `len` bytes at `at`, is set.
+pub(super) fn unclean(sheet: &mut Sheet<'_>, at: u64, len: usize, clean: bool) {
+    let finding = Finding::new(
+        Severity::Warning,
+        "unclean-shutdown",
+        sheet.file,
+        "header",
+        "says that a program had the image open and did not close it",
+    );
+    let repair = clean.then(|| Repair {
+        action: "mark the image as closed".to_owned(),
+        patches: vec![Patch::write(sheet.file, at, vec![0; len])],
+    });
+    sheet.add(finding.at(at), repair);
 }
 
 /// True if a change of line ends could have left these bytes.

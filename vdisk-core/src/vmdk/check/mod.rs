@@ -4,11 +4,13 @@
 //! the tables on its own, and asks the reader only at the end, for what it did not think of.
 
 mod copies;
+mod cowd;
 mod descriptor;
 mod extents;
 mod grains;
 mod header;
 mod markers;
+mod sesparse;
 mod stream;
 mod tables;
 
@@ -22,6 +24,7 @@ use crate::{
     ErrorKind, Format, Job, Result,
     check::{Checkup, Finding, Findings, Repair, Severity, is_finding, walk},
     storage::ImageFile,
+    units::SECTOR,
 };
 use std::borrow::Cow;
 use tables::Geometry;
@@ -202,12 +205,18 @@ fn sparse_header(sheet: &mut Sheet<'_>) -> Result<Option<SparseHeader>> {
 fn sparse_tables(sheet: &mut Sheet<'_>, header: &SparseHeader) -> Result<()> {
     let compressed = header.has(FLAG_COMPRESSED);
     let geometry = Geometry::of(header)?;
-    let mut map = tables::Map::new(sheet, header, &geometry)?;
-    let primary = tables::Set::primary(header);
+    let start = header.descriptor_offset.saturating_mul(SECTOR);
+    let len = match header.descriptor_offset {
+        0 => 0,
+        _ => header.descriptor_size.saturating_mul(SECTOR),
+    };
+    let mut map = tables::Map::new(sheet, &geometry, SECTOR, start..start.saturating_add(len));
+    let primary = tables::Set::primary(header.gd_offset);
     let whole = map.directory(sheet, &primary)?;
     // In a stream, the copy of the directory is a leftover that no reader looks at.
     let copy = header.has(FLAG_REDUNDANT) && !compressed;
-    let redundant = (copy && header.rgd_offset != 0).then(|| tables::Set::redundant(header));
+    let redundant =
+        (copy && header.rgd_offset != 0).then(|| tables::Set::redundant(header.rgd_offset));
     let copy_whole = match &redundant {
         Some(set) => map.directory(sheet, set)?,
         None => false,

@@ -216,7 +216,7 @@ pub(super) fn check(
         return Ok(()); // what was not reached cannot be counted
     }
     let mut tables = 0u64;
-    let set = Set::primary(header);
+    let set = Set::primary(header.gd_offset);
     each_entry(sheet, &set, geometry, |_, _, entry| {
         tables = tables.saturating_add((entry > 1).into());
         Ok(())

@@ -7,9 +7,13 @@ use super::{Sheet, grains::Grains};
 use crate::{
     Result,
     claims::{Claims, Owner},
+    limits,
     storage::ImageFile,
     units::{SECTOR, Sectors},
-    vmdk::disk_structs::{FLAG_COMPRESSED, FLAG_MARKERS, FLAG_ZERO_GRAINS, SparseHeader, entries},
+    vmdk::{
+        cowd_header::{COWD_GTES_PER_GT, CowdHeader},
+        disk_structs::{FLAG_COMPRESSED, FLAG_MARKERS, FLAG_ZERO_GRAINS, SparseHeader, entries},
+    },
 };
 use std::ops::Range;
 
@@ -29,11 +33,13 @@ pub(super) struct Geometry {
     pub(super) size: u64,
     /// Entries of a grain table; not 0.
     pub(super) table_len: u64,
-    /// First sector of grains, as the header says.
-    pub(super) overhead: u64,
+    /// First sector of grains, as the header says; a whole number of grains lies between any two.
+    pub(super) overhead: Option<u64>,
     pub(super) compressed: bool,
     pub(super) markers: bool,
-    /// True if the header says that entries of 1 are grains of zeros.
+    /// Entries of 1 are grains of zeros, and not sector 1.
+    pub(super) zero_entries: bool,
+    /// True if the header says that there are some.
     pub(super) zero_grains: bool,
 }
 
@@ -44,11 +50,31 @@ impl Geometry {
             grain: Sectors(header.grain_size).bytes()?.max(1),
             size: Sectors(header.capacity).bytes()?,
             table_len: u64::from(header.gtes_per_gt).max(1),
-            overhead: header.overhead,
+            overhead: (!header.has(FLAG_COMPRESSED)).then_some(header.overhead),
             compressed: header.has(FLAG_COMPRESSED),
             markers: header.has(FLAG_MARKERS),
+            zero_entries: true,
             zero_grains: header.has(FLAG_ZERO_GRAINS),
         })
+    }
+
+    /// Of a vmfsSparse extent, whose grains and tables lie where there was room.
+    pub(super) fn of_cowd(header: &CowdHeader) -> Result<Self> {
+        Ok(Self {
+            grain: Sectors(header.grain_size.into()).bytes()?.max(1),
+            size: Sectors(header.capacity.into()).bytes()?,
+            table_len: COWD_GTES_PER_GT.into(),
+            overhead: None,
+            compressed: false,
+            markers: false,
+            zero_entries: false,
+            zero_grains: false,
+        })
+    }
+
+    /// True if an entry leads nowhere.
+    pub(super) fn is_empty(&self, entry: u32) -> bool {
+        entry == 0 || entry == 1 && self.zero_entries
     }
 
     pub(super) fn grains(&self) -> u64 {
@@ -81,20 +107,22 @@ pub(super) struct Set {
 }
 
 impl Set {
-    pub(super) fn primary(header: &SparseHeader) -> Self {
+    /// The one that is read, at `sector`.
+    pub(super) fn primary(sector: u64) -> Self {
         Self {
             directory: "grain directory",
             table: "grain table",
-            sector: header.gd_offset,
+            sector,
             first: 0,
         }
     }
 
-    pub(super) fn redundant(header: &SparseHeader) -> Self {
+    /// The copy at `sector`.
+    pub(super) fn redundant(sector: u64) -> Self {
         Self {
             directory: "redundant grain directory",
             table: "redundant grain table",
-            sector: header.rgd_offset,
+            sector,
             first: REDUNDANT,
         }
     }
@@ -122,27 +150,27 @@ pub(super) struct Map {
 }
 
 impl Map {
+    /// `header` is how many bytes that takes, `descriptor` where it lies.
     pub(super) fn new(
         sheet: &mut Sheet<'_>,
-        header: &SparseHeader,
         geometry: &Geometry,
-    ) -> Result<Self> {
+        header: u64,
+        descriptor: Range<u64>,
+    ) -> Self {
         let mut metadata = Claims::default();
-        let _ = metadata.claim(0..SECTOR, Owner::Named("the header"));
-        let start = header.descriptor_offset.saturating_mul(SECTOR);
-        let len = header.descriptor_size.saturating_mul(SECTOR);
-        let end = start.saturating_add(len).min(sheet.file.size);
-        if header.descriptor_offset != 0
-            && metadata
-                .claim(start.min(end)..end, Owner::Named("the descriptor"))
-                .is_err()
+        let _ = metadata.claim(0..header, Owner::Named("the header"));
+        let end = descriptor.end.min(sheet.file.size);
+        let descriptor = descriptor.start.min(end)..end;
+        if metadata
+            .claim(descriptor, Owner::Named("the descriptor"))
+            .is_err()
         {
             sheet.error("metadata-overlap", "descriptor", "overlaps the header", 28);
         }
-        Ok(Self {
+        Self {
             geometry: geometry.clone(),
             metadata,
-        })
+        }
     }
 
     /// Looks where the tables of `set` lie. `false` if its directory is not in the file.
@@ -161,6 +189,11 @@ impl Map {
             sheet.say(worst, "directory-past-end", set.directory, detail, at);
             return Ok(false);
         }
+        if bytes > limits::GRAIN_DIRECTORY {
+            let detail = format!("has {bytes} bytes, more than {}", limits::GRAIN_DIRECTORY);
+            sheet.say(worst, "directory-too-large", set.directory, detail, at);
+            return Ok(false);
+        }
         let sectors = at..end.next_multiple_of(SECTOR).min(file.size);
         let mut whole = true;
         if let Err(owner) = self.metadata.claim(sectors, Owner::Named(set.directory)) {
@@ -169,9 +202,9 @@ impl Map {
             whole = false;
         }
         let table_bytes = self.geometry.table_bytes();
-        let metadata = &mut self.metadata;
-        each_entry(sheet, set, &self.geometry, |sheet, table, entry| {
-            if entry <= 1 {
+        let Self { geometry, metadata } = self;
+        each_entry(sheet, set, geometry, |sheet, table, entry| {
+            if geometry.is_empty(entry) {
                 return Ok(());
             }
             let part = format!("{}, entry {table}", set.directory);
@@ -202,7 +235,7 @@ impl Map {
     pub(super) fn grains(&self, sheet: &mut Sheet<'_>, set: &Set) -> Result<Grains> {
         let mut grains = Grains::new(&self.geometry, self.metadata.clone());
         each_entry(sheet, set, &self.geometry, |sheet, table, entry| {
-            if entry == 1 {
+            if entry == 1 && self.geometry.zero_entries {
                 grains.zero(set, table, set.entry_at(table));
             }
             if let Some(at) = self.place(sheet.file, set, table, entry) {
@@ -221,7 +254,7 @@ impl Map {
     pub(super) fn place(&self, file: &ImageFile, set: &Set, table: u64, entry: u32) -> Option<u64> {
         let range = table_range(entry, self.geometry.table_bytes());
         let own = Owner::Unit(set.first.saturating_add(table));
-        let inside = entry > 1 && range.end <= file.size;
+        let inside = !self.geometry.is_empty(entry) && range.end <= file.size;
         let owner = self.metadata.owner(&range);
         let is_own = owner == Some(own) || owner == Some(Owner::Forgotten);
         (inside && is_own).then_some(range.start)
