@@ -362,3 +362,35 @@ fn images_of_qemu_break_the_rules_that_importers_complained_about() {
         ["azure-size-aligned", "azure-size-range"]
     );
 }
+
+/// What the products themselves wrote keeps the rules, or the rules are not theirs.
+#[test]
+fn images_of_the_products_keep_their_rules() {
+    let Some(images) = std::env::var_os("VDISK_TEST_IMAGES") else {
+        support::skipped("rules against images of products: VDISK_TEST_IMAGES names no folder");
+        return;
+    };
+    let folder = Folder::new();
+    for (image, profile) in [
+        ("vsphere-sdk-python/disk-0.vmdk", "esxi"),
+        ("go-vcloud-director/vm-20b41fa7-disk-0.vmdk", "esxi"),
+        ("go-vcloud-director/test_vapp_template.ova", "esxi"),
+        ("go-vcloud-director/test_vapp_template.ova", "virtualbox"),
+        ("cot/ubuntu.2.0-disk1.vmdk", "virtualbox"),
+        ("cot/ubuntu.2.0-disk1.vmdk", "esxi"),
+        ("hobby/nearlands-image.vmdk", "workstation"),
+        ("dfvfs/ntfs-dynamic.vhd", "hyperv"),
+        ("dfvfs/ntfs-differential.vhd", "hyperv"),
+        ("dfvfs/ntfs-parent.vhd", "hyperv"),
+        ("dfvfs/ntfs-dynamic.vhdx", "hyperv"),
+        ("dfvfs/ntfs-differential.vhdx", "hyperv"),
+        ("dfvfs/ntfs-parent.vhdx", "hyperv"),
+        ("vhd-shell/test-3072.vhd", "xen"),
+    ] {
+        let image = std::path::Path::new(&images).join(image);
+        folder
+            .run(&format!("lint {} --profile {profile}", image.display()))
+            .code(0)
+            .prints("keeps the rules of");
+    }
+}

@@ -162,15 +162,6 @@ impl Findings {
         }
     }
 
-    /// The same findings about something that cannot be changed where it lies.
-    #[must_use]
-    pub(crate) fn without_repairs(mut self) -> Self {
-        for finding in &mut self.list {
-            finding.repair = None;
-        }
-        self
-    }
-
     /// What was kept, in the order in which it was found.
     pub fn list(&self) -> &[Finding] {
         &self.list
@@ -198,6 +189,15 @@ impl Findings {
             *self.counts.entry(rule).or_default() += count;
         }
         self.worst = self.worst.max(other.worst);
+    }
+
+    /// The same findings, about something that cannot be changed where it lies.
+    #[must_use]
+    pub fn without_repairs(mut self) -> Self {
+        for finding in &mut self.list {
+            finding.repair = None;
+        }
+        self
     }
 
     /// All changes that the findings carry, in order.

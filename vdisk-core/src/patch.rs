@@ -232,7 +232,9 @@ fn replace(path: &Path, old: &File, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn identity(file: &ImageFile) -> Result<FileId> {
-    file.tag.id.ok_or_else(|| {
+    // A part of an archive has the archive's identity, but other offsets.
+    let own = file.tag.id.filter(|_| file.part_of.is_none());
+    own.ok_or_else(|| {
         let detail = "is not a file of its own, so it cannot be changed";
         Error::new(ErrorKind::Unsupported, "change", detail).path(file.path())
     })

@@ -135,9 +135,9 @@ impl PatchReport {
     fn of(patch: &Patch) -> Option<Self> {
         let (offset, length) = match &patch.change {
             Change::Write { at, bytes } => (Some(*at), bytes.len() as u64),
-            Change::Copy { at, len, .. } => (Some(*at), *len),
             Change::Replace(bytes) => (None, bytes.len() as u64),
-            Change::Copy { .. } | Change::Resize(_) | Change::Flush => return None,
+            Change::Copy { at, len, .. } => (Some(*at), *len),
+            Change::Resize(_) | Change::Flush => return None,
         };
         Some(Self {
             file: shown(patch.file.path()),

@@ -118,18 +118,24 @@ pub(super) fn stream(subject: &Subject<'_>, judge: impl Fn(&Stream) -> Verdict) 
 }
 
 /// Each part of a stream has its marker, and the stream its end.
-pub(super) fn markers(stream: &Stream) -> Verdict {
-    if let Some((at, detail)) = &stream.broken {
-        return Some(Broken::new("marker", detail.clone()).at(*at));
-    }
-    let missing = if stream.grains > 0 && stream.tables == 0 {
-        "grain tables have no markers"
-    } else if !stream.directory {
-        "the grain directory has no marker"
-    } else if !stream.ended {
-        "the end marker is missing"
-    } else {
-        return None;
-    };
-    Some(Broken::new("stream", missing))
+///
+/// Where directory and tables come before the grains, as open-vmdk writes them, they need none.
+pub(super) fn markers(subject: &Subject<'_>) -> Result<Verdict> {
+    let header = subject.vmdk.as_ref().and_then(|v| v.own_header());
+    let after_grains = header.is_some_and(|h| h.directory_at_end);
+    stream(subject, |stream| {
+        if let Some((at, detail)) = &stream.broken {
+            return Some(Broken::new("marker", detail.clone()).at(*at));
+        }
+        let missing = if after_grains && stream.grains > 0 && stream.tables == 0 {
+            "grain tables have no markers"
+        } else if after_grains && !stream.directory {
+            "the grain directory has no marker"
+        } else if !stream.ended {
+            "the end marker is missing"
+        } else {
+            return None;
+        };
+        Some(Broken::new("stream", missing).at(stream.end))
+    })
 }

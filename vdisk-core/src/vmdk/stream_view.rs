@@ -28,15 +28,21 @@ pub(crate) struct Stream {
     pub(crate) grains: u64,
     pub(crate) tables: u64,
     pub(crate) directory: bool,
+    /// The marker of a footer is where it must be, before the end of the file.
     pub(crate) footer: bool,
     /// The stream ends with its end marker, which is the last sector of the file.
     pub(crate) ended: bool,
+    /// Where the last marker is.
+    pub(crate) end: u64,
 }
 
 impl Stream {
     /// Walks the stream in `file`, whose first grain or marker is at `start`.
     pub(crate) fn walk(file: &ImageFile, start: u64, job: &Job<'_>) -> Result<Self> {
-        let mut found = Self::default();
+        let mut found = Self {
+            footer: has_footer(file)?,
+            ..Self::default()
+        };
         let mut at = start;
         let mut before = None;
         let mut count = 0u64;
@@ -45,6 +51,7 @@ impl Stream {
             if count.is_multiple_of(STEP) {
                 job.advance(0)?;
             }
+            found.end = at;
             let look = file.size.saturating_sub(at).min(LOOK);
             let bytes = file.read_part("marker", at, look)?;
             let Ok(marker) = Marker::parse(&bytes) else {
@@ -63,8 +70,7 @@ impl Stream {
                     }
                     MARKER_TABLE => found.tables = found.tables.saturating_add(1),
                     MARKER_DIRECTORY => found.directory = true,
-                    MARKER_FOOTER => found.footer = true,
-                    _ => {} // vSphere writes markers of a type 4 now and then
+                    _ => {} // the footer's; and vSphere writes markers of a type 4 now and then
                 }
                 let body = Sectors(marker.value).bytes()?;
                 FileOffset(at).plus(SECTOR)?.plus(body)?.0
@@ -89,6 +95,15 @@ impl Stream {
         }
         Ok(found)
     }
+}
+
+/// True if the marker of a footer is where it must be, whatever lies before it.
+fn has_footer(file: &ImageFile) -> Result<bool> {
+    let Some(at) = file.size.checked_sub(3 * SECTOR) else {
+        return Ok(false);
+    };
+    let marker = Marker::parse(&file.read_part("footer", at, LOOK)?)?;
+    Ok(marker.size == 0 && marker.kind == MARKER_FOOTER)
 }
 
 /// The first two bytes of RFC 1950: method 8, and a number that 31 divides.

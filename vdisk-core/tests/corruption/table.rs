@@ -14,7 +14,6 @@ impl Files {
     }
 
     /// Adds a file.
-    #[allow(dead_code, reason = "for images of several files")]
     pub(crate) fn and(mut self, name: &str, bytes: Vec<u8>) -> Self {
         self.0.push((name.to_owned(), bytes));
         self
@@ -40,7 +39,6 @@ impl Files {
         &mut found.unwrap_or_else(|| panic!("no file {name}")).1
     }
 
-    #[allow(dead_code, reason = "for images of several files")]
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.retain(|(n, _)| n != name);
     }

@@ -257,8 +257,10 @@ pub(crate) static ROWS: &[Row] = &[
     row("esxi-stream-version", STREAM, |i| i.set(4, &[1])),
     row("esxi-stream-redundant", STREAM, |i| i.set(8, &[3])),
     row("esxi-stream-footer", STREAM, |i| {
-        let directory = i.file.get(i.file.len() - 1024 + 56, 8);
+        let footer = i.file.len() - 1024;
+        let directory = i.file.get(footer + 56, 8);
         i.set(56, &directory);
+        i.set(footer - 512 + 12, &[4]);
     }),
     row("esxi-stream-markers", STREAM, |i| {
         let table = markers(i, true)[0];
@@ -327,6 +329,9 @@ pub(crate) static ROWS: &[Row] = &[
     }),
     row("vbox-descriptor-version", SPARSE, |i| {
         i.edit("version=1", "version=3")
+    }),
+    row("vbox-descriptor-size", STREAM, |i| {
+        i.edit("#DDB", &format!("#DDB{}", "x".repeat(9600)));
     }),
     row("vbox-descriptor-size", SPARSE, |i| i.set(36, &[19])),
     row("vbox-descriptor-size", SPARSE, |i| {
