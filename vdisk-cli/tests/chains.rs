@@ -1,4 +1,4 @@
-//! Verbs on VMDK and VHD: children, chains, siblings, moved and changed parents.
+//! Verbs on VMDK, VHD and VHDX: children, chains, siblings, moved and changed parents.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod run;
@@ -50,6 +50,8 @@ fn formats_convert_into_each_other() {
         ("b.vmdk", "streamOptimized"),
         ("c.vhd", "dynamic"),
         ("d.vhd", "fixed"),
+        ("e.vhdx", "dynamic"),
+        ("f.vhdx", "fixed"),
     ] {
         let json = folder
             .run(&format!(
@@ -462,4 +464,45 @@ fn a_signal_during_a_write_leaves_nothing() {
     let slow = "convert a.raw -o out.vmdk --subformat streamOptimized --level 9 --threads 1";
     assert_eq!(folder.interrupt(slow, "-INT"), Some(130));
     assert_eq!(folder.names(), ["a.raw"]);
+}
+
+/// A disk of 4 KiB sectors stays one: what addresses sectors in it, such as its partition table,
+/// would mean other places.
+#[test]
+fn sectors_of_4_kib_stay_what_they_are() {
+    use vdisk_core::{Ids, format};
+    let folder = Folder::new();
+    let vhdx = format::named("vhdx").unwrap();
+    let spec = format::Spec {
+        size: 8 << 20,
+        subformat: format::subformat(vhdx, None).unwrap(),
+        name: "base.vhdx",
+        ids: Ids::random(0),
+        level: 6,
+        parent: None,
+        options: format::Options {
+            sector_size: Some(4096),
+            ..format::Options::default()
+        },
+    };
+    let mut file: Vec<u8> = Vec::new();
+    let mut writer = vhdx.create(&mut file, &spec).unwrap();
+    writer.data(4096..8192, &[7; 4096]).unwrap();
+    writer.finish().unwrap();
+    folder.write("base.vhdx", &file);
+    folder.run("convert base.vhdx -o copy.vhdx").code(0);
+    folder.run("clone base.vhdx -o child.vhdx").code(0);
+    for name in ["copy.vhdx", "child.vhdx"] {
+        let info = folder.run(&format!("info {name} --json")).code(0).json();
+        assert!(
+            info.to_string().contains("\"4096 bytes\""),
+            "{name}: {info}"
+        );
+        assert!(
+            !info.to_string().contains("\"512 bytes\""),
+            "{name}: {info}"
+        );
+        let read = folder.contents(name);
+        assert!(read[..4096].iter().all(|b| *b == 0) && read[4096..8192] == [7; 4096]);
+    }
 }

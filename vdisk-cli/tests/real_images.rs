@@ -17,7 +17,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use support::{assert_refused, skipped, table, vdisk, vdisk_hash, vdisk_json};
+use support::{
+    assert_refused, file_sha256, peers::Qemu, skipped, table, vdisk, vdisk_hash, vdisk_json,
+};
 
 /// Above this, hashing takes minutes: the row must be all zeros, and its map says so.
 const SLOW: u64 = 20 << 30;
@@ -52,6 +54,36 @@ fn every_image_is_read_or_refused_as_expected() {
     }
     assert!(failed.is_empty(), "failed: {}", failed.join(", "));
     assert!(read >= 32 && refused >= 5, "read {read}, refused {refused}");
+}
+
+/// An image that qemu left with a log: read through it, without a change, and repaired by it.
+#[test]
+fn a_log_is_replayed_in_memory_or_by_a_repair() {
+    let Some(folder) = env::var_os("VDISK_TEST_IMAGES").map(PathBuf::from) else {
+        return skipped("VDISK_TEST_IMAGES is not set");
+    };
+    let rows = table(&folder.join("images.tsv"));
+    let row = rows.iter().find(|r| r["id"] == "vhdx-log-01").unwrap();
+    let unpacked = tempfile::tempdir().unwrap();
+    let image = unpack(&folder, &row["file"], unpacked.path());
+    let (folder, name) = split(&image);
+    let before = file_sha256(&image);
+    let said = vdisk(folder, &["hash", name]);
+    assert!(said.err.contains("log entries"), "{said:#?}");
+    assert!(said.out.starts_with(&row["raw_sha256"]), "{said:#?}");
+    assert_eq!(vdisk(folder, &["check", name]).code, Some(1));
+    assert_eq!(file_sha256(&image), before, "reading wrote to the file");
+    let said = vdisk(folder, &["check", name, "--repair"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    let said = vdisk(folder, &["hash", name]);
+    assert!(!said.err.contains("log entries"), "{said:#?}");
+    assert!(said.out.starts_with(&row["raw_sha256"]), "{said:#?}");
+    if let Some(qemu) = Qemu::find() {
+        qemu.img(folder, &["check", "-q", "-f", "vhdx", name]);
+    }
+    let backup = format!("{name}.backup-1");
+    vdisk(folder, &["check", "--undo", &backup]).good();
+    assert_eq!(file_sha256(&image), before);
 }
 
 /// Whatever healthy programs wrote, a check finds nothing to do about it.

@@ -18,7 +18,7 @@ use vdisk_core::{Result, printable};
 ///
 /// The new image is a child that holds only what will be written to it; the parent, which must not
 /// change from then on, is never written to. A VMDK can have VMDK children, a VHD or a raw disk
-/// can have VHD children. The child names its parent relative to its own folder.
+/// can have VHD children, a VHDX VHDX children. The child names its parent relative to its own folder.
 ///
 /// JSON: schema, parent, full, output, format, subformat, virtual_size, added_size, stored_size,
 /// identity.

@@ -199,7 +199,8 @@ fn block_rows() -> Vec<Row> {
         row("a place of a zero block", |f| edit(f, |b| b.entry(1, 2, 9 * MIB)), "stale-place", "block allocation table, entry 1").warning().repairs(),
         row("reserved bits", |f| edit(f, |b| b.entry(2, 6, 5 * MIB + 8)), "entry-reserved", "block allocation table, entry 2").warning().repairs(),
         row("an entry past the disk", |f| edit(f, |b| b.entry(3, 6, 4 * MIB)), "entry-past-disk", "block allocation table, entry 3").warning().repairs(),
-        row("the last entry of the region", |f| edit(f, |b| b.entry(131_071, 1, 0)), "entry-past-disk", "block allocation table, entry 131071").warning().repairs(),
+        row("the last entry of the region", |f| edit(f, |b| b.entry(131_071, 7, MIB)), "entry-past-disk", "block allocation table, entry 131071").warning().repairs(),
+        row("a zero block past the disk", |f| edit(f, |b| b.entry(3, 2, 0)), "entry-past-disk", "block allocation table, entry 3").note(),
         row("a bitmap in a base", |f| edit(f, |b| b.entry(BITMAP, 6, 4 * MIB)), "bitmap-unused", "block allocation table, entry 4096").warning().repairs(),
     ]
 }
