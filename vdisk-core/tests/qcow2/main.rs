@@ -15,7 +15,7 @@ mod read;
 
 use builder::{Is, SECTOR};
 use vdisk_core::{
-    Disk, ErrorKind, Kind, Layer, OpenOptions, Reference, Resolver, Result, format, open,
+    Disk, Error, ErrorKind, Kind, Layer, OpenOptions, Reference, Resolver, Result, format, open,
     storage::ImageFile,
 };
 
@@ -28,7 +28,10 @@ impl Resolver for Data {
             Reference::Extent(name) if *name == "disk.data" => {
                 Ok(vec![ImageFile::from_storage("disk.data", self.0.clone())?])
             }
-            other => panic!("{} asks for {other:?}", from.path().display()),
+            // A damaged image may ask for anything.
+            other => Err(
+                Error::new(ErrorKind::Reference, "extent", format!("{other:?}")).path(from.path()),
+            ),
         }
     }
 }
