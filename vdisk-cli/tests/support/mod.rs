@@ -51,9 +51,12 @@ pub(crate) fn run(program: impl AsRef<Path>, folder: &Path, arguments: &[&str]) 
     }
 }
 
-/// Runs `vdisk` in `folder`.
+/// Runs `vdisk` in `folder`, with 256 MiB of memory and no more: a run that asks for more ends.
 pub(crate) fn vdisk(folder: &Path, arguments: &[&str]) -> Said {
-    run(env!("CARGO_BIN_EXE_vdisk"), folder, arguments)
+    let limited = "ulimit -d 262144 && exec \"$@\"";
+    let mut all = vec!["-c", limited, "bash", env!("CARGO_BIN_EXE_vdisk")];
+    all.extend(arguments);
+    run("bash", folder, &all)
 }
 
 /// Runs `vdisk` with `--json` and returns what it printed.
