@@ -65,6 +65,7 @@ pub(crate) fn write(
     })?;
     // Reproducible output does not depend on when the parent was copied here.
     place.modified = place.modified.min(ids.created);
+    destination.disk_id(parent.top().facts().disk_id);
     let writer = destination.writer(contents.size(), contents.sector_size(), ids, Some(place))?;
     let recorded = match disk {
         Some(disk) => changes::write(parent, disk, writer, &job)?,

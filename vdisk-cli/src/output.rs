@@ -253,6 +253,11 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
+    /// Gives the new image the id by which guests know its parent.
+    pub(crate) fn disk_id(&mut self, id: Option<[u8; 16]>) {
+        self.options.disk_id = id;
+    }
+
     /// The writer of an image of `size` bytes, in sectors of `sector_size` where the format can say so.
     pub(crate) fn writer(
         &mut self,

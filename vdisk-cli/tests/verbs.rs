@@ -432,3 +432,28 @@ fn dedup_report_goes_on_past_what_it_cannot_read() {
     let json = folder.run("dedup-report empty --json").code(0).json();
     assert_eq!(json["total"]["saving_percent"], 0.0);
 }
+
+/// The id by which a guest knows a disk (SCSI page 83) survives a checkpoint, as on Windows.
+#[test]
+fn a_vhdx_clone_keeps_the_id_that_guests_see() {
+    // MS-VHDX 2.6.2.5: the GUID of the item, as it lies in the table of the metadata region.
+    const PAGE_83: [u8; 16] = [
+        0xab, 0x12, 0xca, 0xbe, 0xe6, 0xb2, 0x23, 0x45, 0x93, 0xef, 0xc3, 0x09, 0xe0, 0x00, 0xc7,
+        0x46,
+    ];
+    let folder = Folder::new();
+    folder.run("create a.vhdx --size 40M").code(0);
+    folder.run("create other.vhdx --size 40M").code(0);
+    folder.run("clone a.vhdx -o b.vhdx").code(0);
+    let id = |name: &str| {
+        let bytes = folder.read(name);
+        let entry = bytes.windows(16).position(|w| w == PAGE_83).unwrap();
+        let table = entry / 0x10000 * 0x10000;
+        let offset = u32::from_le_bytes(bytes[entry + 16..entry + 20].try_into().unwrap());
+        let at = table + offset as usize;
+        bytes[at..at + 16].to_vec()
+    };
+    assert_eq!(id("a.vhdx"), id("b.vhdx"));
+    assert_ne!(id("a.vhdx"), id("other.vhdx"));
+    assert_ne!(id("a.vhdx"), vec![0; 16]);
+}

@@ -114,6 +114,9 @@ pub struct Options {
     pub block_size: Option<u64>,
     /// Bytes of a logical sector, 512 or 4096, for formats that record it (VHDX).
     pub sector_size: Option<u32>,
+    /// The id by which guests know the disk (VHDX: SCSI page 83). A child has that of its parent,
+    /// as Windows makes it; without one here, it follows from `ids`.
+    pub disk_id: Option<[u8; 16]>,
     /// Disk adapter that a VMDK descriptor names: `lsilogic`, `buslogic`, `ide`, `pvscsi`, ...
     pub adapter: Option<String>,
     /// Virtual hardware version that a VMDK descriptor names.
@@ -246,4 +249,6 @@ pub struct Facts {
     pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
+    /// The id by which guests know the disk (VHDX: SCSI page 83).
+    pub disk_id: Option<[u8; 16]>,
 }

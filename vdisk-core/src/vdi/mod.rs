@@ -115,6 +115,7 @@ fn facts(header: &Header) -> Result<Facts> {
             modified: header.modified,
         }),
         other_identity: None,
+        disk_id: None,
         parent: parent(header)?,
     })
 }

@@ -47,5 +47,6 @@ pub(crate) fn of(
         identity: Some(Identity::Linkage(data_write)),
         other_identity: None,
         parent: None,
+        disk_id: Some(metadata.disk_id),
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Front {
     pub(crate) locator: Option<Vec<u8>>,
     /// From this all GUIDs of the image follow; it is itself the data write GUID.
     pub(crate) uuid: [u8; 16],
+    /// As the parent has it.
+    pub(crate) disk_id: Option<Guid>,
 }
 
 impl Front {
@@ -112,7 +114,7 @@ impl Front {
             (false, false) => 0,
         };
         let disk = MetadataEntry::DISK | MetadataEntry::REQUIRED;
-        let disk_id: Guid = derived(self.uuid, "virtual disk");
+        let disk_id: Guid = self.disk_id.unwrap_or(derived(self.uuid, "virtual disk"));
         let mut items = vec![
             (
                 FILE_PARAMETERS,

@@ -72,6 +72,7 @@ pub(crate) fn create<'a>(
         fixed,
         locator,
         uuid: spec.ids.uuid,
+        disk_id: spec.options.disk_id,
     };
     match fixed {
         true => Ok(Box::new(FixedWriter::new(target, front)?)),
