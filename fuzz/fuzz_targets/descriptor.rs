@@ -11,7 +11,7 @@ impl Resolver for Zeros {
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
         match reference {
             Reference::Extent(name) => Ok(vec![ImageFile::from_storage(name, vec![0; 4096])?]),
-            Reference::Parent(_) => vdisk_core::Deny.find(from, reference),
+            Reference::Parent(_) | Reference::Device(_) => vdisk_core::Deny.find(from, reference),
         }
     }
 }

@@ -6,7 +6,8 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 use vdisk_core::{
     Chain, Disk, FORMATS, Format, Identity, Ids, Job, Kind, Layer, OpenOptions, Resolver,
     Subformat,
-    format::{ParentSpec, Spec},
+    check::{Checkup, Findings, Severity},
+    format::{Context, ParentSpec, Spec},
     open::open_file,
     ops::{changes, convert},
     storage::ImageFile,
@@ -30,6 +31,30 @@ pub fn open(
         ..OpenOptions::new(resolver)
     };
     open_file(ImageFile::from_storage("input", bytes)?, &options)
+}
+
+/// Checks `bytes` as `format`. What cannot be opened must not be called whole.
+pub fn check(format: &'static dyn Format, bytes: Vec<u8>, resolver: &dyn Resolver, opens: bool) {
+    let file = ImageFile::from_storage("input", bytes).expect("memory has a size");
+    let context = Context {
+        resolver,
+        overlay: false,
+        disk: None,
+        verify: false,
+    };
+    let job = job();
+    let checkup = Checkup {
+        context,
+        job: &job,
+        deep: false,
+    };
+    let mut findings = Findings::default();
+    let ended = format.check(file, &checkup, &mut findings);
+    let worst = findings.worst();
+    assert!(
+        opens || ended.is_err() || worst == Some(Severity::Error),
+        "{findings:#?}"
+    );
 }
 
 /// Looks at the map of `disk` and at some bytes at each border, in bounded time. Reading may fail,
