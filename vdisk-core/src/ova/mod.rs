@@ -53,6 +53,17 @@ impl Format for Ova {
         true
     }
 
+    fn disks(&self, file: &ImageFile, context: &Context<'_>) -> Result<Vec<String>> {
+        let package = Package::open(file.clone(), context.resolver)?;
+        let envelope = package.envelope()?;
+        let disks = disks(&envelope)?;
+        if context.disk.is_some() || disks.is_empty() {
+            let (_, file) = select(&disks, context.disk, &package)?;
+            return Ok(vec![file.href.clone()]);
+        }
+        Ok(disks.iter().map(|(_, file)| file.href.clone()).collect())
+    }
+
     fn probe(&self, file: &ImageFile) -> Result<bool> {
         package::is_package(file)
     }
