@@ -238,16 +238,20 @@ fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished, Writing)>
 fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
     let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
     // Links are followed; nothing is opened, so a FIFO cannot hang the program.
-    let Ok(existing) = path.metadata() else {
-        return match path.symlink_metadata() {
-            Ok(_) => usage("exists and cannot be looked at"),
-            Err(_) if path.file_name().is_none() => usage("is not a file name"),
-            Err(_) if !folder_of(path).is_dir() => usage("is in a folder that does not exist"),
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("output", e).path(path)) // such as a name that is too long
-            }
-            Err(_) => Ok((path.to_owned(), None)),
-        };
+    let existing = match path.metadata() {
+        Ok(existing) => existing,
+        Err(e) if path.is_symlink() => {
+            return match e.kind() {
+                io::ErrorKind::NotFound => usage("is a link that leads to no file"),
+                _ => usage("is a link that cannot be followed"),
+            };
+        }
+        Err(_) if path.file_name().is_none() => return usage("is not a file name"),
+        Err(_) if !folder_of(path).is_dir() => return usage(&no_folder(path)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("output", e).path(path)); // such as a name that is too long
+        }
+        Err(_) => return Ok((path.to_owned(), None)),
     };
     if options.inputs.contains(&FileId::of(&existing)) {
         return usage("is also an input, and inputs are never written to");
@@ -263,6 +267,19 @@ fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Pe
         .map_err(|e| Error::io("output", e))
         .in_file(path)?;
     Ok((real, Some(existing.permissions())))
+}
+
+/// Why nothing can be written at `path`, whose folder is none.
+fn no_folder(path: &Path) -> String {
+    match path.ancestors().skip(1).find(|p| p.exists()) {
+        Some(file) if !file.is_dir() => {
+            format!(
+                "lies in '{}', which is a file, not a folder",
+                file.display()
+            )
+        }
+        _ => "is in a folder that does not exist".to_owned(),
+    }
 }
 
 /// The folder that `path` lies in.
