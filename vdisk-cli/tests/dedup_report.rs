@@ -5,7 +5,6 @@
     reason = "a test that cannot go on fails"
 )]
 
-#[allow(dead_code, reason = "each test program uses a part of it")]
 mod run;
 
 use run::{Folder, noise};

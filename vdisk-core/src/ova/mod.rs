@@ -13,6 +13,7 @@ mod descriptor_text;
 mod envelope;
 mod manifest;
 mod package;
+mod pieces;
 mod writer;
 
 use crate::{
@@ -26,7 +27,8 @@ use crate::{
     target::Target,
 };
 use envelope::{Disk, Envelope, File};
-use package::{Package, Piece};
+use package::Package;
+use pieces::Piece;
 
 /// The format of packages.
 #[derive(Clone, Copy, Debug)]
