@@ -1,9 +1,10 @@
 //! How images are named on the command line and opened: the same flags for every verb.
 
 use crate::ui::Ui;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use std::{
     collections::HashSet,
+    io,
     path::{Path, PathBuf},
 };
 use vdisk_core::{
@@ -19,8 +20,8 @@ pub(crate) struct InputArgs {
     /// Format of the images named on the command line [default: found out]
     #[arg(long, value_name = "FMT", value_parser = format_parser(false))]
     input_format: Option<&'static dyn Format>,
-    /// Folder from which images may use files, besides their own folder (repeatable)
-    #[arg(long, value_name = "DIR")]
+    /// Another folder to look in for the files that images name, besides their own (repeatable)
+    #[arg(long, value_name = "DIR", value_parser = folder_parser())]
     allow_path: Vec<PathBuf>,
     /// File that may be the parent of an image, wherever it lies (repeatable)
     #[arg(long, value_name = "FILE")]
@@ -44,6 +45,18 @@ pub(crate) fn format_parser(written: bool) -> impl TypedValueParser<Value = &'st
         .filter(|f| !written || !f.subformats().is_empty())
         .map(|f| f.name());
     PossibleValuesParser::new(names).try_map(|name| named(&name))
+}
+
+/// Reads the path of a folder that is there.
+fn folder_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(path),
+        Ok(_) => Err("it is not a folder".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("there is no such folder".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 impl InputArgs {

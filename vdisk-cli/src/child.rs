@@ -13,9 +13,10 @@ use std::{
     time::UNIX_EPOCH,
 };
 use vdisk_core::{
-    Chain, Disk, Error, ErrorKind, Identity, Result,
+    Chain, Disk, Error, ErrorKind, FileResolver, Identity, ParentRef, Reference, Resolver, Result,
     format::ParentSpec,
     ops::{changes, hash},
+    storage::{Access, ImageFile},
 };
 
 /// Checks that an image of `shape` can be a child of `parent`.
@@ -103,6 +104,31 @@ pub(crate) fn place(parent: &Chain, child: &Path, absolute: bool, ui: &Ui) -> Re
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_secs()),
     })
+}
+
+/// Warns if `image` does not find a parent by the name `hint` without further flags.
+pub(crate) fn warn_of_hint(image: &Path, hint: &str, ui: &Ui) -> Result<()> {
+    let wanted = ParentRef {
+        hints: vec![hint.into()],
+        // Any: who has one also looks for the bare name.
+        identity: Some(Identity::Cid(0)),
+        alternative: None,
+        format: None,
+    };
+    let image = ImageFile::open(image, Access::Positioned)?;
+    let found = FileResolver::default().find(&image, &Reference::Parent(&wanted));
+    if let Err(error) = found {
+        let what = match error.kind() {
+            ErrorKind::Policy => "lies outside its folder",
+            ErrorKind::Reference => "is not there",
+            _ => "cannot be opened",
+        };
+        ui.warn(&format!(
+            "{}: the parent {hint} {what}: opening the image will need --allow-path or --parent",
+            image.path().display()
+        ));
+    }
+    Ok(())
 }
 
 /// The folder of the file `path`, without links.

@@ -140,14 +140,14 @@ fn a_fifo_does_not_hang_the_program() {
     let folder = Folder::new();
     folder.write("a.raw", &[1; 512]);
     folder.shell("mkfifo fifo.raw").code(0);
-    for verb in [
-        "info fifo.raw",
-        "convert a.raw -o fifo.raw --force",
-        "dedup-report fifo.raw",
+    for (verb, code) in [
+        ("info fifo.raw", 2),
+        ("convert a.raw -o fifo.raw --force", 2),
+        ("dedup-report fifo.raw", 1),
     ] {
         folder
             .shell(&format!("timeout 20 \"$V\" {verb}"))
-            .code(2)
+            .code(code)
             .says("not a regular file");
     }
 }

@@ -331,6 +331,12 @@ fn a_parent_elsewhere_needs_permission() {
             .says("hint: --allow-path DIR or --parent FILE");
         folder.run(&format!("info {image}")).code(1);
         folder.run(&format!("hash {image} --allow-path .")).code(0);
+        for (none, why) in [("nothere", "no such folder"), (&image, "not a folder")] {
+            folder
+                .run(&format!("hash {image} --allow-path {none}"))
+                .code(2)
+                .says(why);
+        }
         folder
             .run(&format!("hash {image} --parent base.{format}"))
             .code(0);

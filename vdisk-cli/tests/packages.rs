@@ -65,6 +65,10 @@ fn other_programs_take_apart_what_vdisk_writes() {
         }
         // The descriptor with the extracted files beside it is a package, too.
         assert_eq!(vdisk_hash(folder, "vm.ovf"), expected);
+        for package in ["vm.ova", "vm.ovf", "vm.ovf::1"] {
+            let path = &vdisk_json(folder, &["info", package])["path"];
+            assert_eq!(*path, format!("{}::vm-disk1.vmdk", &package[..6]));
+        }
         let checked = vdisk_json(folder, &["check", "--deep", "vm.ova"]);
         // Notes may be there: they need nothing.
         assert_eq!(checked["verdict"], "nothing is wrong", "{checked}");

@@ -185,6 +185,37 @@ fn a_renamed_parent_is_found_by_its_new_name() {
 }
 
 #[test]
+fn a_name_that_leads_to_no_parent_gives_a_warning() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let inside = folder.join("in");
+    fs::create_dir(&inside).unwrap();
+    make(&inside, "base.vmdk", "monolithicSparse");
+    vdisk(&inside, &["clone", "base.vmdk", "-o", "a.vmdk"]).good();
+    fs::copy(inside.join("base.vmdk"), folder.join("far.vmdk")).unwrap();
+    for (hint, warning) in [
+        ("nowhere.vmdk", Some("the parent nowhere.vmdk is not there")),
+        ("../far.vmdk", Some("lies outside its folder")),
+        ("/gold/nowhere.vmdk", Some("lies outside its folder")),
+        ("base.vmdk", None),
+        // Found by the bare name, as opening does.
+        ("C:\\gold\\base.vmdk", None),
+    ] {
+        for more in [&["--dry-run"][..], &[]] {
+            let arguments = [&["--parent-hint", hint], more].concat();
+            let said = set(&inside, "a.vmdk", &arguments);
+            assert_eq!(said.code, Some(0), "{said:#?}");
+            match warning {
+                Some(text) => assert!(said.err.contains(text), "{hint}: {said:#?}"),
+                None => assert_eq!(said.err, "", "{hint}"),
+            }
+        }
+        let opened = vdisk(&inside, &["hash", "a.vmdk"]).code == Some(0);
+        assert_eq!(opened, warning.is_none(), "{hint}");
+    }
+}
+
+#[test]
 fn random_uuids_look_as_each_product_writes_them() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path();

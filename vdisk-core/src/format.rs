@@ -38,6 +38,11 @@ pub trait Format: Send + Sync {
     fn holds_disks(&self) -> bool {
         false
     }
+    /// The names of the disks in the package `file`, or of the one that `context` asks for.
+    fn disks(&self, file: &ImageFile, context: &Context<'_>) -> Result<Vec<String>> {
+        let _ = (file, context);
+        Ok(Vec::new())
+    }
     /// Says whether `file` carries this format's signature. Reads a few sectors.
     fn probe(&self, file: &ImageFile) -> Result<bool>;
     /// Parses and checks the metadata; reads no contents.

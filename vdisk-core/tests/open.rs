@@ -173,6 +173,74 @@ fn parents_are_found_and_must_be_the_recorded_ones() {
     assert_eq!((layers.len(), trouble.is_some()), (1, true));
 }
 
+/// A dynamic VHD of 1 MiB, perhaps a child that names its parent by two paths.
+fn vhd(path: &Path, parent: Option<(&str, &str, Identity)>) -> Identity {
+    let format = named("vhd").unwrap();
+    let variant = if parent.is_some() {
+        "differencing"
+    } else {
+        "dynamic"
+    };
+    let subformat = vdisk_core::format::subformat(format, Some(variant)).unwrap();
+    let (disk, zeros) = (vec![1; 1 << 20], vec![0u8; 1 << 20]);
+    let parent = parent.map(|(relative, absolute, identity)| {
+        let spec = ParentSpec {
+            relative: relative.into(),
+            absolute: Some(absolute.into()),
+            identity: Some(identity),
+            modified: 0,
+        };
+        (&zeros as &dyn Disk, spec)
+    });
+    let bytes = testing::image(format, subformat, &disk, parent, 1).unwrap();
+    fs::write(path, &bytes).unwrap();
+    match testing::open_bytes(format, bytes).unwrap().facts().identity {
+        Some(identity) => identity,
+        None => panic!("no identity"),
+    }
+}
+
+#[test]
+fn paths_that_only_windows_knows_refuse_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let base = vhd(&at("base.vhd"), None);
+    let strict = FileResolver::default();
+    let child = at("child.vhd");
+    for foreign in [
+        r"C:\vms\base.vhd",
+        r"\\server\share\base.vhd",
+        r"\\?\Volume{26a21bda-a627-11d7-9931-806e6f6e6963}\base.vhd",
+    ] {
+        vhd(&child, Some(("base.vhd", foreign, base)));
+        assert_eq!(open(&child, &strict).unwrap().layers().len(), 2);
+
+        vhd(&child, Some(("gone.vhd", foreign, base)));
+        fs::rename(at("base.vhd"), at("away.vhd")).unwrap();
+        let error = open(&child, &strict).err().unwrap();
+        fs::rename(at("away.vhd"), at("base.vhd")).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Reference, "{error}");
+        let expected = format!("'gone.vhd' was not found in {}", folder.path().display());
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    // What can be a file here is one that is not allowed, whether it is there or not.
+    for outside in ["/nowhere/gone.vhd", "/etc/passwd"] {
+        vhd(&child, Some(("gone.vhd", outside, base)));
+        let error = open(&child, &strict).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+        let name = outside.replace('/', "\\");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("'{name}' lies outside")),
+            "{error}"
+        );
+    }
+    vhd(&child, Some(("../gone.vhd", r"C:\gone.vhd", base)));
+    let error = open(&child, &strict).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+}
+
 #[test]
 fn loops_and_endless_chains_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -160,3 +160,28 @@ fn a_descriptor_never_names_extents_of_two_images() {
     assert_eq!(read(folder, EXTENTS[0]), "new0");
     assert_eq!(names(folder), EXTENTS);
 }
+
+#[test]
+fn names_that_lead_nowhere_are_refused_by_what_they_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    fs::write(folder.join("base.vmdk"), "base").unwrap();
+    symlink("gone", folder.join("dangling")).unwrap();
+    symlink("loop", folder.join("loop")).unwrap();
+    for (name, why) in [
+        ("dangling", "is a link that leads to no file"),
+        ("loop", "is a link that cannot be followed"),
+        ("base.vmdk/x", "base.vmdk', which is a file, not a folder"),
+        ("base.vmdk/y/x", "base.vmdk', which is a file, not a folder"),
+        ("gone/x", "is in a folder that does not exist"),
+    ] {
+        for force in [false, true] {
+            let error = Output::create(&folder.join(name), options(force))
+                .err()
+                .unwrap();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+            assert!(error.to_string().ends_with(why), "{error}");
+        }
+    }
+    assert_eq!(names(folder), ["base.vmdk", "dangling", "loop"]);
+}

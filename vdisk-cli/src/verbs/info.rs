@@ -10,18 +10,19 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use vdisk_core::{
     Disk, Error, Layer, OpenOptions, Result,
-    open::{ancestors, open_layer},
+    open::{ancestors, open_layer, split_path},
     printable,
 };
 
 /// Show what an image is, and its chain of parents
 ///
 /// An image whose parent is missing or was changed is shown as far as it can be; the verdict then
-/// says what is wrong, and the exit code is 1. No contents are read.
+/// says what is wrong, and the exit code is 1. An image that lacks an extent, or has one that is too
+/// short, is not shown: the error names it. No contents are read.
 ///
 /// JSON: schema, path, format, subformat, creator, virtual_size, stored_size, identity, details
 /// (an object), warnings, chain (path, format, subformat, identity, virtual_size, stored_size; the
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let facts = top.facts();
     ui.print(&InfoReport {
         schema: 1,
-        path: own.path,
+        path: named_disk(&args.image, top).unwrap_or(own.path),
         format: own.format,
         subformat: own.subformat,
         creator: facts.creator.clone(),
@@ -73,6 +74,18 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         list_files: args.files,
     })?;
     Ok(if complete { Exit::Done } else { Exit::Differs })
+}
+
+/// The disk in a package as people name it, whether its file is in the package or beside it.
+fn named_disk(image: &Path, top: &Layer) -> Option<String> {
+    let (_, name) = top
+        .facts()
+        .details
+        .iter()
+        .find(|(what, _)| *what == "disk")?;
+    let package = split_path(image).0;
+    let path = format!("{}::{name}", package.display());
+    top.format().holds_disks().then_some(path)
 }
 
 fn verdict(trouble: Option<&Error>) -> String {

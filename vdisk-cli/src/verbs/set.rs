@@ -2,6 +2,7 @@
 
 use crate::{
     args::{InputArgs, shown},
+    child,
     exit::Exit,
     ui::{Report, Ui},
 };
@@ -69,6 +70,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let (format, plan) = edit::plan(&args.image, &args.input.options(&resolver), &wanted)?;
     for warning in &plan.warnings {
         ui.warn(&format!("{}: {warning}", args.image.display()));
+    }
+    if let Some(hint) = &wanted.parent_hint {
+        child::warn_of_hint(&args.image, hint, ui)?;
     }
     let mut report = SetReport::of(args, format, &plan);
     if !args.dry_run && !plan.patches.is_empty() {

@@ -80,14 +80,35 @@ pub(crate) fn with_file<T>(
     options: &OpenOptions<'_>,
     then: impl FnOnce(ImageFile, &OpenOptions<'_>) -> Result<T>,
 ) -> Result<T> {
-    let Some((file, disk)) = package_and_disk(path) else {
-        return then(ImageFile::open(path, options.access)?, options);
-    };
+    let (file, disk) = split_path(path);
     let options = OpenOptions {
-        disk: Some(&disk),
+        disk: disk.as_deref().or(options.disk),
         ..*options
     };
     then(ImageFile::open(&file, options.access)?, &options)
+}
+
+/// The file that `path` names, and the disk in it if `path` is `PACKAGE::NAME`.
+///
+/// ```
+/// let (file, disk) = vdisk_core::open::split_path("a.vmdk".as_ref());
+/// assert_eq!((file.to_str(), disk), (Some("a.vmdk"), None));
+/// ```
+pub fn split_path(path: &Path) -> (PathBuf, Option<String>) {
+    match package_and_disk(path) {
+        Some((file, disk)) => (file, Some(disk)),
+        None => (path.to_owned(), None),
+    }
+}
+
+/// The names of the disks in the package `file`, or of the one that `options` name; none if it is
+/// no package.
+pub fn disks_in(file: &ImageFile, options: &OpenOptions<'_>) -> Result<Vec<String>> {
+    let (format, context) = proceed(file, options)?;
+    match format.holds_disks() {
+        true => format.disks(file, &context).in_file(file.path()),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// The two parts of `PACKAGE::NAME`. A file that has the whole as its name is meant literally.

@@ -13,6 +13,7 @@ mod descriptor_text;
 mod envelope;
 mod manifest;
 mod package;
+mod pieces;
 mod writer;
 
 use crate::{
@@ -26,7 +27,8 @@ use crate::{
     target::Target,
 };
 use envelope::{Disk, Envelope, File};
-use package::{Package, Piece};
+use package::Package;
+use pieces::Piece;
 
 /// The format of packages.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,17 @@ impl Format for Ova {
 
     fn holds_disks(&self) -> bool {
         true
+    }
+
+    fn disks(&self, file: &ImageFile, context: &Context<'_>) -> Result<Vec<String>> {
+        let package = Package::open(file.clone(), context.resolver)?;
+        let envelope = package.envelope()?;
+        let disks = disks(&envelope)?;
+        if context.disk.is_some() || disks.is_empty() {
+            let (_, file) = select(&disks, context.disk, &package)?;
+            return Ok(vec![file.href.clone()]);
+        }
+        Ok(disks.iter().map(|(_, file)| file.href.clone()).collect())
     }
 
     fn probe(&self, file: &ImageFile) -> Result<bool> {

@@ -5,7 +5,8 @@
 
 use super::{
     disk_structs::{CORRUPT, DIRTY, EXTERNAL_DATA},
-    tables::{COMPRESSED, L1, OFFSET, Tables, Unit, numbers},
+    entry::{COMPRESSED, Entry, OFFSET, Unit},
+    tables::{L1, Tables, numbers},
 };
 use crate::{
     Result,
@@ -224,7 +225,7 @@ impl Check<'_> {
     }
 
     /// Looks at what the entry says of the cluster or each subcluster; names the first fault.
-    fn units(&mut self, number: u64, entry: &super::tables::Entry, part: &str, entry_at: u64) {
+    fn units(&mut self, number: u64, entry: &Entry, part: &str, entry_at: u64) {
         let tables = self.tables;
         let start = tables.start_of(number);
         for sub in 0..tables.cluster.get() / tables.unit {

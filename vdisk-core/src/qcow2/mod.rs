@@ -8,6 +8,8 @@
 mod check;
 mod compressed;
 mod disk_structs;
+mod entry;
+mod layout;
 mod tables;
 
 use crate::{

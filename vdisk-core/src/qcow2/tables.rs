@@ -4,11 +4,12 @@
 //! small one.
 
 use super::{
-    compressed::{Compression, WORK},
-    disk_structs::{EXTENDED_L2, EXTERNAL_DATA, Header},
+    compressed::Compression,
+    disk_structs::{EXTENDED_L2, Header},
+    entry::{Entry, OFFSET, SUBCLUSTERS, Unit},
 };
 use crate::{
-    Error, ErrorKind, Layout, Place, Result, Run,
+    Error, ErrorKind, Place, Result,
     cache::Cache,
     limits,
     storage::ImageFile,
@@ -25,39 +26,7 @@ const L2_PAGES: usize = 64;
 /// Unpacked clusters kept in memory, for readers that ask for less than a cluster.
 const CLUSTERS_KEPT: usize = 4;
 
-/// Bits of an entry that are a file offset.
-pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// The cluster is used once; with an external data file: it has a place.
-const COPIED: u64 = 1 << 63;
-pub(super) const COMPRESSED: u64 = 1 << 62;
-/// The cluster reads as zero, since version 3.
-const ZERO: u64 = 1;
-/// Subclusters of a cluster with extended entries.
-const SUBCLUSTERS: u64 = 32;
-
 pub(super) const L1: &str = "L1 table";
-
-/// What an entry of an L2 table says of a cluster, or of one of its subclusters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// Not recorded.
-    Hole,
-    Zero,
-    /// Kept as it is.
-    At(u64),
-    /// All of the cluster is kept compressed, in at most `len` bytes.
-    Packed {
-        at: u64,
-        len: u64,
-    },
-}
-
-/// An entry of an L2 table; `subclusters` is 0 unless entries are extended.
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) descriptor: u64,
-    subclusters: u64,
-}
 
 /// Some entries of an L2 table, which lie at `at` in the file.
 pub(super) struct Page {
@@ -71,8 +40,8 @@ pub(super) struct Page {
 pub(super) struct Tables {
     pub(super) file: ImageFile,
     /// The file that keeps the clusters, and its number in the image.
-    data: ImageFile,
-    data_index: usize,
+    pub(super) data: ImageFile,
+    pub(super) data_index: usize,
     pub(super) header: Header,
     pub(super) size: u64,
     /// Bytes of a cluster.
@@ -83,12 +52,12 @@ pub(super) struct Tables {
     pub(super) entry_len: NonZeroU64,
     /// Entries of an L2 table.
     pub(super) table_len: NonZeroU64,
-    compression: Compression,
+    pub(super) compression: Compression,
     /// What a cluster reads as that is not recorded.
-    hole: Place,
+    pub(super) hole: Place,
     l1: Cache<Vec<u64>>,
     l2: Cache<Page>,
-    clusters: Cache<Vec<u8>>,
+    pub(super) clusters: Cache<Vec<u8>>,
 }
 
 impl Tables {
@@ -199,7 +168,7 @@ impl Tables {
     }
 
     /// True if the cluster at file offset `at` holds a part of the L1 table.
-    fn overlaps_l1(&self, at: u64) -> bool {
+    pub(super) fn overlaps_l1(&self, at: u64) -> bool {
         let len = u64::from(self.header.l1_entries).saturating_mul(8);
         let l1 = self.header.l1_at;
         at < l1.saturating_add(len) && l1 < at.saturating_add(self.cluster.get())
@@ -238,7 +207,7 @@ impl Tables {
     }
 
     /// What `page` says of subcluster `sub` of `cluster`; `None` if it does not tell of that.
-    fn unit(&self, page: &Page, cluster: u64, sub: u64) -> Result<Option<Unit>> {
+    pub(super) fn unit(&self, page: &Page, cluster: u64, sub: u64) -> Result<Option<Unit>> {
         let index = cluster.saturating_sub(page.cluster);
         let Some(entry) = page.entries.get(buffer_len(index)?) else {
             return Ok(None);
@@ -249,220 +218,6 @@ impl Tables {
             let at = index.saturating_mul(self.entry_len.get());
             Error::corrupt(part, detail).at(page.at.saturating_add(at))
         })
-    }
-
-    /// True if an entry that is not compressed points anywhere. In an external data file, that may
-    /// be to its start.
-    pub(super) fn has_place(&self, descriptor: u64) -> bool {
-        let external = self.header.has(EXTERNAL_DATA);
-        descriptor & OFFSET != 0 || (external && descriptor & COPIED != 0)
-    }
-
-    /// What `entry` says of its subcluster `sub`.
-    pub(super) fn parse(&self, entry: &Entry, sub: u64) -> std::result::Result<Unit, &'static str> {
-        let descriptor = entry.descriptor;
-        let extended = self.header.has(EXTENDED_L2);
-        let external = self.header.has(EXTERNAL_DATA);
-        if descriptor & COMPRESSED != 0 {
-            if external {
-                return Err("is compressed, but the clusters are in a file of their own");
-            }
-            return self.parse_packed(descriptor);
-        }
-        if !extended && descriptor & ZERO != 0 {
-            if self.header.version < 3 {
-                return Err("marks zeros, which version 2 does not know");
-            }
-            return Ok(Unit::Zero);
-        }
-        let at = descriptor & OFFSET;
-        let has_place = self.has_place(descriptor);
-        if !at.is_multiple_of(self.cluster.get()) {
-            return Err("points inside a cluster");
-        }
-        if has_place && !external && self.overlaps_l1(at) {
-            return Err("points into the L1 table");
-        }
-        let bit = |number: u64| {
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            entry.subclusters.checked_shr(number).unwrap_or(0) & 1 == 1
-        };
-        match (extended, bit(sub), bit(sub.saturating_add(SUBCLUSTERS))) {
-            (false, ..) if has_place => Ok(Unit::At(at)),
-            (false, ..) => Ok(Unit::Hole),
-            (true, true, true) => Err("marks a subcluster both as stored and as zeros"),
-            (true, true, false) if !has_place => Err("marks a subcluster as stored, but nowhere"),
-            (true, true, false) => {
-                let inside = sub.saturating_mul(self.unit.get());
-                Ok(Unit::At(at.saturating_add(inside)))
-            }
-            (true, false, true) => Ok(Unit::Zero),
-            (true, false, false) => Ok(Unit::Hole),
-        }
-    }
-
-    /// Offset and length share the bits of the entry of a compressed cluster: the larger the
-    /// clusters, the more bits the length has.
-    pub(super) fn parse_packed(&self, descriptor: u64) -> std::result::Result<Unit, &'static str> {
-        let length_bits = self.header.cluster_bits.saturating_sub(8);
-        let offset_bits = 62u32.saturating_sub(length_bits);
-        let low = |bits: u32| 1u64.checked_shl(bits).unwrap_or(0).saturating_sub(1);
-        let at = descriptor & low(offset_bits);
-        let further = descriptor.checked_shr(offset_bits).unwrap_or(0) & low(length_bits);
-        if at < self.cluster.get() {
-            return Err("points into the header");
-        }
-        if at >= self.file.size {
-            return Err("points past the end of the file");
-        }
-        let len = further
-            .saturating_add(1)
-            .saturating_mul(SECTOR)
-            .saturating_sub(at % SECTOR);
-        Ok(Unit::Packed {
-            at,
-            // The file may end inside the last sector.
-            len: len.min(self.file.size.saturating_sub(at)),
-        })
-    }
-
-    /// The page that tells of `cluster` and what it says of subcluster `sub`; or, for a cluster
-    /// without a table, the cluster after those without one.
-    fn lookup(
-        &self,
-        cluster: u64,
-        sub: u64,
-    ) -> Result<std::result::Result<(Arc<Page>, Unit), u64>> {
-        let table = cluster / self.table_len;
-        let (at, alike) = self.l2_table(table)?;
-        if at == 0 {
-            let next = table.saturating_add(alike);
-            return Ok(Err(next.saturating_mul(self.table_len.get())));
-        }
-        let page = self.page(table, at, cluster)?;
-        match self.unit(&page, cluster, sub)? {
-            Some(unit) => Ok(Ok((page, unit))),
-            None => Err(Error::corrupt("L2 table", format!("{table} is too short"))),
-        }
-    }
-
-    /// The first disk position after the run of `first`, which begins with subcluster `sub` of
-    /// `cluster`, as far as `page` tells.
-    fn run_end(&self, page: &Page, first: Unit, cluster: u64, sub: u64) -> u64 {
-        let per_cluster = self.cluster.get() / self.unit;
-        let (mut cluster, mut sub, mut last) = (cluster, sub, first);
-        loop {
-            sub = sub.saturating_add(1);
-            if sub == per_cluster {
-                (cluster, sub) = (cluster.saturating_add(1), 0);
-            }
-            let expected = match last {
-                Unit::At(at) => Unit::At(at.saturating_add(self.unit.get())),
-                other => other,
-            };
-            // What is wrong with a later entry is said when it is read.
-            if !matches!(self.unit(page, cluster, sub), Ok(Some(found)) if found == expected) {
-                let inside = sub.saturating_mul(self.unit.get());
-                return self.start_of(cluster).saturating_add(inside);
-            }
-            last = expected;
-        }
-    }
-
-    /// The run at `pos`, kept from `at` on, cut where the file ends.
-    pub(super) fn stored(&self, pos: u64, end: u64, at: u64) -> Result<Run> {
-        let used = end.min(self.size).saturating_sub(pos);
-        let in_file = self.data.size.saturating_sub(at);
-        let run = |end| Run {
-            end,
-            place: Place::Stored {
-                file: self.data_index,
-                at: FileOffset(at),
-            },
-        };
-        if used <= in_file {
-            return Ok(run(end));
-        }
-        let whole = (pos.saturating_add(in_file) / self.unit).saturating_mul(self.unit.get());
-        if whole > pos {
-            return Ok(run(whole));
-        }
-        let cluster = pos / self.cluster;
-        let part = format!(
-            "L2 table {}, entry {}",
-            cluster / self.table_len,
-            cluster % self.table_len
-        );
-        let detail = format!("points to {at:#x}, past the end of the file that keeps the clusters");
-        Err(Error::corrupt(part, detail).path(self.data.path()))
-    }
-
-    /// Unpacks all of `cluster` into `out`, which has the size of one.
-    fn unpack_cluster(&self, cluster: u64, out: &mut [u8]) -> Result<()> {
-        let Ok((_, Unit::Packed { at, len })) = self.lookup(cluster, 0)? else {
-            return Err(Error::corrupt("cluster", "is not compressed"));
-        };
-        WORK.with_borrow_mut(|work| {
-            work.packed.resize(buffer_len(len)?, 0);
-            self.file.read_at(at, &mut work.packed)?;
-            work.unpack(self.compression, out)
-                .map_err(|detail| Error::corrupt(format!("cluster {cluster}"), detail).at(at))
-        })
-    }
-}
-
-impl Layout for Tables {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn locate(&self, pos: u64) -> Result<Run> {
-        let cluster = pos / self.cluster;
-        let inside = pos % self.cluster;
-        let (page, unit) = match self.lookup(cluster, inside / self.unit)? {
-            Ok(found) => found,
-            Err(next) => {
-                return Ok(Run {
-                    end: self.start_of(next),
-                    place: self.hole,
-                });
-            }
-        };
-        if let Unit::Packed { at, .. } = unit {
-            return Ok(Run {
-                end: self.start_of(cluster.saturating_add(1)),
-                place: Place::Packed {
-                    file: 0,
-                    at: FileOffset(at),
-                    inside,
-                },
-            });
-        }
-        let end = self.run_end(&page, unit, cluster, inside / self.unit);
-        let place = match unit {
-            Unit::At(at) => return self.stored(pos, end, at.saturating_add(pos % self.unit)),
-            Unit::Zero => Place::Zero,
-            _ => self.hole,
-        };
-        Ok(Run { end, place })
-    }
-
-    fn unpack(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
-        let cluster = pos / self.cluster;
-        if buf.len() as u64 == self.cluster.get() {
-            return self.unpack_cluster(cluster, buf);
-        }
-        let bytes = self.clusters.get(cluster, || {
-            let mut bytes = vec![0; buffer_len(self.cluster.get())?];
-            self.unpack_cluster(cluster, &mut bytes)?;
-            Ok(bytes)
-        })?;
-        let at = buffer_len(pos % self.cluster)?;
-        let found = bytes
-            .get(at..at.saturating_add(buf.len()))
-            .ok_or_else(|| Error::corrupt("cluster", "is too short"))?;
-        buf.copy_from_slice(found);
-        Ok(())
     }
 }
 

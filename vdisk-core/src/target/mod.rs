@@ -2,6 +2,7 @@
 //!
 //! Writers know only [`Target`], so that one writer serves files, pipes and memory.
 
+mod file;
 mod output;
 
 pub use output::{Output, OutputOptions};

@@ -88,7 +88,10 @@ fn facts(header: &Header) -> Result<Facts> {
             return Err(Error::new(ErrorKind::Unsupported, "image type", detail).at(76));
         }
         other => {
-            return Err(Error::corrupt("image type", format!("is {other}")).at(76));
+            let detail = format!(
+                "is {other}; known are 1 (dynamic), 2 (fixed), 3 (undo) and 4 (differencing)"
+            );
+            return Err(Error::corrupt("image type", detail).at(76));
         }
     };
     let mut details = vec![("block size", format!("{} bytes", header.block_size))];

@@ -141,7 +141,7 @@ pub(crate) fn child_rows() -> Vec<Row> {
     const FIRST: usize = 576;
     const SECOND: usize = 600;
     vec![
-        row("no parent", |f| f.remove("base.vhd"), "parent-refused", "parent"), // its absolute path is not allowed
+        row("no parent", |f| f.remove("base.vhd"), "parent-missing", "parent"), // its drive cannot be here
         row("no parent, known by its name only", no_parent, "parent-missing", "parent"),
         row("another parent", |f| in_footers(f.file("base.vhd"), 68, b"?"), "parent-changed", "parent"),
         row("the parent's ID", |f| in_header(f, 40, b"?"), "parent-changed", "parent"),

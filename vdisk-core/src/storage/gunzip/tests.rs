@@ -6,8 +6,9 @@
     reason = "a test that cannot go on fails"
 )]
 
-use super::*;
+use super::{cursor::INPUT, *};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
+use miniz_oxide::inflate::core::TINFL_LZ_DICT_SIZE as WINDOW;
 use std::io::Write;
 
 /// Bytes that deflate shrinks a little, by a generator of its own (xorshift).

@@ -3,12 +3,15 @@
 //! Two passes: the first opens each file to learn what is an image and what is only an extent of
 //! one, the second reads. Between them nothing is kept open, so a thousand images can be scanned.
 
+mod candidates;
+
 use crate::{
     args::{InputArgs, shown},
     exit::Exit,
     size::{self, human},
     ui::{Report, Ui},
 };
+use candidates::{Place, candidates, images};
 use comfy_table::{CellAlignment, Table, TableStyle};
 use serde::Serialize;
 use std::{
@@ -17,19 +20,18 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Chain, Error, ErrorKind, FileResolver, OpenOptions, Result, format, open_layer,
+    Chain, Error, ErrorKind, Result,
     ops::dedup::{Counts, Scan},
     printable,
-    storage::{Access, FileId, ImageFile},
 };
-use walkdir::WalkDir;
 
 /// Count how much of a set of disks is there more than once
 ///
 /// Blocks are cut from what the guests see, so formats and chains do not hide duplicates. Folders
 /// are searched for images; extents of other images and files that are no images are left out, and
-/// a file reached twice is counted once. Images that cannot be read are named, and exit code 1
-/// follows at the end. Takes about 50 bytes of memory for each distinct block.
+/// a file reached twice is counted once. Of a package (OVA, OVF) every disk is counted, or the one
+/// named by PACKAGE::NAME. Images that cannot be read are named, and exit code 1 follows at the
+/// end. Takes about 50 bytes of memory for each distinct block.
 ///
 /// JSON: schema, block_size, images (path and counts), total (counts), errors (path, error),
 /// skipped (files in folders that are no images). Counts, in bytes: total_bytes, allocated_bytes
@@ -57,7 +59,6 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         total: Sums::default(),
         errors: Vec::new(),
         skipped: 0,
-        first_error: None,
     };
     let candidates = candidates(args, &mut report, ui)?;
     let mut counted = HashSet::new();
@@ -80,110 +81,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     }
     report.total = Sums::of(scan.total(), allocated_total);
     ui.print(&report)?;
-    match report.first_error {
-        None => Ok(Exit::Done),
-        Some(_) if !report.images.is_empty() => Ok(Exit::Differs),
-        Some(error) => Err(error), // no image could be read at all
-    }
-}
-
-/// A file that may be an image.
-struct Candidate {
-    path: PathBuf,
-    id: Option<FileId>,
-    /// On the command line: it is an image, whatever it looks like.
-    named: bool,
-}
-
-impl Candidate {
-    fn options<'a>(&self, args: &Args, resolver: &'a FileResolver) -> OpenOptions<'a> {
-        let options = args.input.options(resolver);
-        OpenOptions {
-            format: options.format.filter(|_| self.named),
-            ..options
-        }
-    }
-}
-
-/// All files on the command line and in the folders there, each once, in a fixed order.
-fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Result<Vec<Candidate>> {
-    let mut found: Vec<Candidate> = Vec::new();
-    let mut seen = HashSet::new();
-    // Named files first: they keep the name and the role that the user gave them.
-    let (folders, files): (Vec<_>, Vec<_>) = args.paths.iter().partition(|p| p.is_dir());
-    let mut add = |path: PathBuf, named: bool, report: &mut DedupReport| {
-        match ImageFile::open(&path, Access::Positioned).map(|file| file.tag.id) {
-            Ok(id) if id.is_none_or(|id| seen.insert(id)) => {
-                found.push(Candidate { path, id, named });
-            }
-            Ok(_) => {}
-            Err(error) => report.failed(&path, error, ui)?,
-        }
-        Ok::<(), Error>(())
-    };
-    for file in files {
-        add(file.clone(), true, report)?;
-    }
-    for folder in folders {
-        for entry in WalkDir::new(folder).sort_by_file_name() {
-            ui.check_stop()?;
-            match entry {
-                Ok(entry) if entry.file_type().is_file() => add(entry.into_path(), false, report)?,
-                Ok(_) => {}
-                Err(error) => {
-                    let path = error.path().unwrap_or(folder).to_owned();
-                    report.failed(&path, Error::io("open", error.into()), ui)?;
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The images among the candidates. Notes those that should be images, but cannot be opened.
-fn images(
-    candidates: Vec<Candidate>,
-    args: &Args,
-    resolver: &FileResolver,
-    report: &mut DedupReport,
-    ui: &Ui,
-) -> Result<Vec<Candidate>> {
-    let mut extents = HashSet::new();
-    let mut opened = Vec::new();
-    for candidate in candidates {
-        ui.check_stop()?;
-        let options = OpenOptions {
-            verify: false, // the second pass does
-            ..candidate.options(args, resolver)
-        };
-        let layer = open_layer(&candidate.path, &options);
-        if let Ok(layer) = &layer {
-            extents.extend(layer.files().iter().skip(1).filter_map(|f| f.tag.id));
-        }
-        opened.push((candidate, layer.err()));
-    }
-    let mut found = Vec::new();
-    for (candidate, error) in opened {
-        let extent = candidate.id.is_some_and(|id| extents.contains(&id));
-        match error {
-            _ if extent && !candidate.named => report.skipped += 1,
-            Some(error) if !candidate.named && is_no_image(&candidate.path, &error) => {
-                report.skipped += 1;
-            }
-            Some(error) => report.failed(&candidate.path, error, ui)?,
-            None => found.push(candidate),
-        }
-    }
-    Ok(found)
-}
-
-/// True if `error` means that the file, found in a folder, is something else than an image.
-fn is_no_image(path: &Path, error: &Error) -> bool {
-    let foreign = matches!(
-        error.kind(),
-        ErrorKind::WrongFormat | ErrorKind::Unsupported
-    ) && error.part() == "format";
-    foreign && format::by_extension(path).is_none()
+    Ok(match report.errors.is_empty() {
+        true => Exit::Done,
+        false => Exit::Differs,
+    })
 }
 
 /// Bytes on the medium of the image itself, without its parents.
@@ -192,10 +93,10 @@ fn allocated(chain: &Chain) -> u64 {
 }
 
 /// The same with its parents, but without files that were counted for another image.
-fn new_allocated(chain: &Chain, counted: &mut HashSet<FileId>) -> u64 {
+fn new_allocated(chain: &Chain, counted: &mut HashSet<Place>) -> u64 {
     chain
         .files()
-        .filter(|f| f.tag.id.is_none_or(|id| counted.insert(id)))
+        .filter(|f| Place::of(f).is_none_or(|place| counted.insert(place)))
         .map(|f| f.tag.allocated)
         .sum()
 }
@@ -208,9 +109,6 @@ struct DedupReport {
     total: Sums,
     errors: Vec<Trouble>,
     skipped: u64,
-    /// The first of the errors, for the case that there is nothing else.
-    #[serde(skip)]
-    first_error: Option<Error>,
 }
 
 #[derive(Serialize)]
@@ -249,7 +147,6 @@ impl DedupReport {
             path: shown(path),
             error: error.to_string(),
         });
-        self.first_error.get_or_insert(error);
         Ok(())
     }
 }
@@ -288,8 +185,8 @@ impl Sums {
     }
 }
 
-impl Report for DedupReport {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+impl DedupReport {
+    fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(TableStyle::new()).set_header([
             "image",
@@ -308,7 +205,15 @@ impl Report for DedupReport {
             table.add_row(image.sums.row(&image.path));
         }
         table.add_row(self.total.row("total"));
-        writeln!(out, "{}", table.trim_fmt())?;
+        table
+    }
+}
+
+impl Report for DedupReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.images.is_empty() {
+            writeln!(out, "{}", self.table().trim_fmt())?;
+        }
         writeln!(
             out,
             "{} images, blocks of {}; {} other files skipped, {} images not readable",

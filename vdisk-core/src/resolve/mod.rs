@@ -3,14 +3,17 @@
 //! Such names are the attacker's: an extent line can say `/etc/shadow`. By default an image may
 //! open files beneath its own folder and nothing else, whatever links lead there.
 
+mod names;
+
 use crate::{
     Error, ErrorKind, ParentRef, Result, format,
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
+use names::{describe, is_foreign, local, quoted, sought};
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -99,12 +102,12 @@ impl Resolver for FileResolver {
                 keep(&mut found, ImageFile::open(path, self.access)?);
             }
         }
-        for candidate in self.candidates(folder, reference) {
+        for (name, candidate) in self.candidates(folder, reference) {
             match self.open_beneath(folder, &candidate) {
                 Ok(Some(file)) => keep(&mut found, file),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::Policy => {
-                    refused.get_or_insert(error);
+                    refused.get_or_insert((quoted(name), error));
                 }
                 Err(error) => return Err(error),
             }
@@ -118,23 +121,16 @@ impl Resolver for FileResolver {
         if !found.is_empty() {
             return Ok(found);
         }
-        let (part, name) = describe(reference);
-        let error = match refused {
-            Some(error) => Error::new(
-                ErrorKind::Policy,
-                part,
-                format!("{name} {}", error.detail()),
-            ),
-            None => Error::new(
-                ErrorKind::Reference,
-                part,
-                format!(
-                    "{name} was not found in {}",
-                    here_if_empty(folder).display()
-                ),
-            ),
+        let (part, names) = sought(reference);
+        let (kind, detail) = match refused {
+            Some((name, error)) => (ErrorKind::Policy, format!("{name} {}", error.detail())),
+            None => {
+                let folder = here_if_empty(folder).display();
+                let detail = format!("{names} was not found in {folder}");
+                (ErrorKind::Reference, detail)
+            }
         };
-        Err(error.path(from.path()))
+        Err(Error::new(kind, part, detail).path(from.path()))
     }
 }
 
@@ -184,8 +180,13 @@ impl FileResolver {
         Ok(fitting.pop())
     }
 
-    /// The paths that `reference` may stand for, most literal first. Nothing is opened.
-    fn candidates(&self, folder: &Path, reference: &Reference<'_>) -> Vec<PathBuf> {
+    /// The paths that `reference` may stand for, most literal first, each with the name it comes
+    /// from. Nothing is opened.
+    fn candidates<'a>(
+        &self,
+        folder: &Path,
+        reference: &Reference<'a>,
+    ) -> Vec<(&'a OsStr, PathBuf)> {
         let (names, bare_too): (Vec<&OsStr>, bool) = match reference {
             Reference::Extent(name) | Reference::Device(name) => (vec![name], false),
             Reference::Parent(parent) => {
@@ -198,19 +199,23 @@ impl FileResolver {
             }
         };
         let folders = || std::iter::once(folder).chain(self.allowed.iter().map(PathBuf::as_path));
-        let mut paths: Vec<PathBuf> = Vec::new();
+        let mut paths: Vec<(&OsStr, PathBuf)> = Vec::new();
         for name in &names {
             // A backslash can be the second half of a letter in an Asian encoding.
             if name.as_bytes().contains(&b'\\') {
-                paths.extend(folders().map(|f| f.join(name)));
+                paths.extend(folders().map(|f| (*name, f.join(name))));
+            }
+            // A parent has other names, so that one which can be nowhere here is none to refuse.
+            if matches!(reference, Reference::Parent(_)) && is_foreign(name) {
+                continue;
             }
             // Joining an absolute path replaces the folder: `open_beneath` decides about it.
-            paths.extend(folders().map(|f| f.join(local(name))));
+            paths.extend(folders().map(|f| (*name, f.join(local(name)))));
         }
         if bare_too {
             for name in names {
                 if let Some(bare) = local(name).file_name() {
-                    paths.extend(folders().map(|f| f.join(bare)));
+                    paths.extend(folders().map(|f| (name, f.join(bare))));
                 }
             }
         }
@@ -277,45 +282,5 @@ fn here_if_empty(folder: &Path) -> &Path {
 fn keep(found: &mut Vec<ImageFile>, file: ImageFile) {
     if !found.iter().any(|f| f.tag.id == file.tag.id) {
         found.push(file);
-    }
-}
-
-/// `name` as a path of this system: Windows separators turned, `./` dropped.
-///
-/// Drive letters and network names become absolute paths that exist nowhere; their last part
-/// still serves to find a moved parent.
-fn local(name: &OsStr) -> PathBuf {
-    let bytes = name.as_bytes();
-    if !bytes.contains(&b'\\') {
-        return PathBuf::from(name);
-    }
-    let turned: Vec<u8> = bytes
-        .iter()
-        .map(|&b| if b == b'\\' { b'/' } else { b })
-        .collect();
-    let drive = matches!(turned.as_slice(), [letter, b':', ..] if letter.is_ascii_alphabetic());
-    let path = PathBuf::from(OsString::from_vec(turned));
-    if drive {
-        return Path::new("/").join(path);
-    }
-    path.strip_prefix(".").map_or(path.clone(), Path::to_owned)
-}
-
-fn describe(reference: &Reference<'_>) -> (&'static str, String) {
-    match reference {
-        Reference::Extent(name) | Reference::Device(name) => {
-            ("extent", format!("'{}'", name.display()))
-        }
-        Reference::Parent(parent) => {
-            let names: Vec<String> = parent
-                .hints
-                .iter()
-                .map(|h| format!("'{}'", h.display()))
-                .collect();
-            if names.is_empty() {
-                return ("parent", "(recorded without a name)".to_owned());
-            }
-            ("parent", names.join(" or "))
-        }
     }
 }

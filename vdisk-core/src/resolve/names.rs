@@ -1,0 +1,142 @@
+//! Names as images record them: which paths of this system they can be, and how errors give them.
+//!
+//! Images come from other systems, and record several names of one file.
+
+use super::Reference;
+use crate::ParentRef;
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+/// `name` as a path of this system: Windows separators turned, `./` dropped.
+///
+/// Drive letters and network names become absolute paths that exist nowhere; their last part
+/// still serves to find a moved parent.
+pub(super) fn local(name: &OsStr) -> PathBuf {
+    let bytes = name.as_bytes();
+    if !bytes.contains(&b'\\') {
+        return PathBuf::from(name);
+    }
+    let path = PathBuf::from(OsString::from_vec(turned(name)));
+    if has_drive(name) {
+        return Path::new("/").join(path);
+    }
+    path.strip_prefix(".").map_or(path.clone(), Path::to_owned)
+}
+
+/// True if only Windows can know the place: a drive (`C:\a`), a share (`\\server\a`) or a volume
+/// (`\\?\Volume{...}\a`). `\a` can be `/a`, which other programs write so.
+pub(super) fn is_foreign(name: &OsStr) -> bool {
+    let backslash = name.as_bytes().contains(&b'\\');
+    backslash && (has_drive(name) || turned(name).starts_with(b"//"))
+}
+
+fn has_drive(name: &OsStr) -> bool {
+    matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+fn turned(name: &OsStr) -> Vec<u8> {
+    let turn = |&b: &u8| if b == b'\\' { b'/' } else { b };
+    name.as_bytes().iter().map(turn).collect()
+}
+
+/// The part of the image that names the file, and all that it says.
+pub(super) fn describe(reference: &Reference<'_>) -> (&'static str, String) {
+    match reference {
+        Reference::Extent(name) | Reference::Device(name) => ("extent", quoted(name)),
+        Reference::Parent(parent) => {
+            let names = parent.hints.iter().map(|h| quoted(h));
+            ("parent", one_of(names))
+        }
+    }
+}
+
+/// As [`describe`], but of a parent only the names by which it can be here.
+pub(super) fn sought(reference: &Reference<'_>) -> (&'static str, String) {
+    let Reference::Parent(ParentRef {
+        hints, identity, ..
+    }) = reference
+    else {
+        return describe(reference);
+    };
+    let relative = hints
+        .iter()
+        .filter(|h| !is_foreign(h))
+        .map(|h| local(h))
+        .filter(|path| !path.is_absolute());
+    let bare = hints
+        .iter()
+        .filter_map(|h| local(h).file_name().map(PathBuf::from));
+    let mut names: Vec<PathBuf> = relative.collect();
+    if names.is_empty() && identity.is_some() {
+        names = bare.collect(); // what an absolute name is looked for by
+    }
+    if names.is_empty() {
+        return describe(reference);
+    }
+    (
+        "parent",
+        one_of(names.iter().map(|n| quoted(n.as_os_str()))),
+    )
+}
+
+/// A name for a sentence.
+pub(super) fn quoted(name: &OsStr) -> String {
+    format!("'{}'", name.display())
+}
+
+/// The names, each once.
+fn one_of(names: impl Iterator<Item = String>) -> String {
+    let mut different: Vec<String> = Vec::new();
+    for name in names {
+        if !different.contains(&name) {
+            different.push(name);
+        }
+    }
+    match different.is_empty() {
+        true => "(recorded without a name)".to_owned(),
+        false => different.join(" or "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+
+    #[test]
+    fn only_windows_knows_drives_shares_and_volumes() {
+        for name in [
+            r"C:\a.vhd",
+            r"\\server\share\a.vhd",
+            r"\\?\C:\a.vhd",
+            r"\\?\Volume{26a21bda-a627-11d7-9931-806e6f6e6963}\a.vhdx",
+        ] {
+            assert!(is_foreign(name.as_ref()), "{name}");
+        }
+        for name in [r"\a.vhd", r".\a.vhd", r"..\a.vhd", "/a", "//a", "a", "C:/a"] {
+            assert!(!is_foreign(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_parent_is_named_as_it_can_be_here() {
+        let said = |hints: &[&str], identity| {
+            let parent = ParentRef {
+                hints: hints.iter().map(OsString::from).collect(),
+                identity,
+                alternative: None,
+                format: None,
+            };
+            sought(&Reference::Parent(&parent)).1
+        };
+        let id = Some(Identity::Cid(7));
+        assert_eq!(said(&[r".\x.vhd", r"C:\y\x.vhd", "x.vhd"], id), "'x.vhd'");
+        assert_eq!(said(&[r"C:\y\x.vhd", r"\y\x.vhd"], id), "'x.vhd'");
+        assert_eq!(said(&[r"C:\y\x.img"], None), r"'C:\y\x.img'");
+        assert_eq!(said(&["a", "b", "a"], id), "'a' or 'b'");
+        assert_eq!(said(&[], id), "(recorded without a name)");
+    }
+}
