@@ -22,7 +22,7 @@ use vdisk_core::{
     format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{Resized, convert, hash},
-    profile::{title, variants},
+    profile::{Needs, title, variants},
     storage::FileId,
     target::{Output, OutputOptions, Stream, Target},
 };
@@ -82,7 +82,8 @@ impl WriteArgs {
         let usage = |part: &'static str, detail: String| {
             Err(Error::new(ErrorKind::Usage, part, detail).path(path))
         };
-        let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
+        let needs = Needs { child, streams };
+        let fits = |s: &Subformat| needs.met_by(s);
         if let Some(profile) = self.profile.profile {
             if let Some(why) = no_child(profile).filter(|_| child) {
                 return usage("--profile", why);
@@ -90,7 +91,7 @@ impl WriteArgs {
             let by_name = || format::by_extension(path);
             let format = self.format.or_else(by_name).map(|f| f.name());
             let subformat = self.subformat.as_deref();
-            let shape = Chosen::of(profile, format, subformat, fits).map_err(|e| e.path(path))?;
+            let shape = Chosen::of(profile, format, subformat, needs).map_err(|e| e.path(path))?;
             if let Some(chosen) = shape.chosen.filter(|_| !streams) {
                 chosen.check_name(path, self.format.is_some())?;
             }
@@ -132,7 +133,7 @@ impl WriteArgs {
             (Some(path), _) => self.shape(path, false).map(Some),
             (None, Some(profile)) => {
                 let format = self.format.map(|f| f.name());
-                Chosen::of(profile, format, self.subformat.as_deref(), |_| true).map(Some)
+                Chosen::of(profile, format, self.subformat.as_deref(), Needs::default()).map(Some)
             }
             (None, None) => Ok(None),
         }

@@ -7,10 +7,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Error, ErrorKind, Layer, Result, Subformat,
+    Error, ErrorKind, Layer, Result,
     check::Severity,
     format::Options,
-    profile::{self, PROFILES, Profile, variants},
+    profile::{self, Needs, PROFILES, Profile, variants},
 };
 
 /// Flags that say for whom an image is written, and what else its format lets one choose.
@@ -64,14 +64,14 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// What vdisk writes for `profile` of what was asked for by name, if it `fits`.
+    /// What vdisk writes for `profile` of what was asked for by name, if it can do what it `needs`.
     pub(crate) fn of(
         profile: &'static Profile,
         format: Option<&str>,
         subformat: Option<&str>,
-        fits: impl Fn(&Subformat) -> bool,
+        needs: Needs,
     ) -> Result<Shape> {
-        let shape = profile.shape(format, subformat, fits)?;
+        let shape = profile.shape(format, subformat, needs)?;
         let (format, subformat) = shape.resolve()?;
         Ok(Shape {
             format,

@@ -37,7 +37,7 @@ pub(super) static HYPERV: Profile = Profile {
     variant_rule: None,
     objections: Objections {
         block_size: Some("hyperv-vhd-block-size"),
-        ending: Some("hyperv-ending"),
+        ending: Some(("hyperv-ending", endings)),
         ..Objections::NONE
     },
     rules: RULES,
@@ -61,11 +61,10 @@ static RULES: &[Rule] = &[
         reason: "Hyper-V goes by the ending of the name and refuses a VHD called .vhdx (Microsoft, New-VHD)",
         fix: "rename the file: .vhdx for a VHDX, .vhd for a VHD",
         test: |s| {
-            let endings: &[&str] = match s.format() {
-                "vhd" => &["vhd", "avhd"],
-                "vhdx" => &["vhdx", "avhdx"],
-                _ => return Ok(None),
-            };
+            let endings = endings(s.format());
+            if endings.is_empty() {
+                return Ok(None);
+            }
             match s.ending() {
                 ending if endings.contains(&ending.as_str()) => Ok(None),
                 ending => {
@@ -177,3 +176,12 @@ static RULES: &[Rule] = &[
         },
     },
 ];
+
+/// The endings that the name of an image of that format may have.
+fn endings(format: &str) -> &'static [&'static str] {
+    match format {
+        "vhd" => &["vhd", "avhd"],
+        "vhdx" => &["vhdx", "avhdx"],
+        _ => &[],
+    }
+}

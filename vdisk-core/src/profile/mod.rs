@@ -21,7 +21,7 @@ mod words;
 mod workstation;
 mod xen;
 
-pub use shape::{Shape, Sizes};
+pub use shape::{Needs, Shape, Sizes};
 use subject::Subject;
 use words::a_title;
 pub use words::{size_text, title, variants};
@@ -74,9 +74,12 @@ pub struct Objections {
     pub adapter: Option<&'static str>,
     /// By other block sizes.
     pub block_size: Option<&'static str>,
-    /// By a file name whose ending does not stand for the format.
-    pub ending: Option<&'static str>,
+    /// By other endings of the file name than those that go with the format of a name.
+    pub ending: Option<(&'static str, Endings)>,
 }
+
+/// The endings that the name of an image of that format may have, the best first; none if any.
+pub type Endings = fn(&str) -> &'static [&'static str];
 
 impl Objections {
     const NONE: Self = Self {

@@ -39,6 +39,22 @@ pub struct Sizes {
     pub range_rule: Option<&'static str>,
 }
 
+/// What the writing must be able to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Make a child that holds only differences to a parent.
+    pub child: bool,
+    /// Write front to back, so to a pipe.
+    pub streams: bool,
+}
+
+impl Needs {
+    /// True if `subformat` can do it.
+    pub fn met_by(self, subformat: &Subformat) -> bool {
+        (!self.child || subformat.child) && (!self.streams || subformat.streams)
+    }
+}
+
 impl Sizes {
     /// What a format takes anyway.
     pub(super) const ANY: Self = Self {
@@ -189,16 +205,16 @@ fn because(rule: Option<&str>) -> String {
 }
 
 impl Profile {
-    /// How to write, given what was asked for by name, and what the writing must be able to do.
+    /// How to write, given what was asked for by name, and what it must be able to do.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the rule that speaks against what was asked for.
     ///
     /// ```
-    /// use vdisk_core::profile;
+    /// use vdisk_core::profile::{self, Needs};
     /// let azure = profile::named("azure")?;
-    /// assert_eq!(azure.shape(None, None, |_| true)?.subformat, "fixed");
-    /// let error = azure.shape(Some("vhd"), Some("dynamic"), |_| true).unwrap_err();
+    /// assert_eq!(azure.shape(None, None, Needs::default())?.subformat, "fixed");
+    /// let error = azure.shape(Some("vhd"), Some("dynamic"), Needs::default()).unwrap_err();
     /// assert!(error.to_string().contains("[azure-fixed]"));
     /// # Ok::<(), vdisk_core::Error>(())
     /// ```
@@ -206,7 +222,7 @@ impl Profile {
         &self,
         format: Option<&str>,
         subformat: Option<&str>,
-        fits: impl Fn(&Subformat) -> bool,
+        needs: Needs,
     ) -> Result<&'static Shape> {
         let mut candidates: Vec<&'static Shape> = self.shapes.iter().collect();
         let refuse = |part: &'static str, found: &[&'static Shape], asked: &str, rule| {
@@ -235,7 +251,7 @@ impl Profile {
             }
         }
         // What this build cannot write is left to the error of the last candidate.
-        let able = |s: &Shape| s.resolve().map(|(_, s)| fits(s));
+        let able = |s: &Shape| s.resolve().map(|(_, s)| needs.met_by(s));
         if let Some(shape) = candidates.iter().find(|s| matches!(able(s), Ok(true))) {
             return Ok(shape);
         }
@@ -243,39 +259,43 @@ impl Profile {
             shape.resolve()?;
         }
         let detail = format!(
-            "for {} vdisk writes {}, of which none can be written there",
+            "for {} vdisk writes {}, which cannot be {}",
             self.name,
-            names(&candidates)
+            names(&candidates),
+            match needs.child {
+                true => "a child of another image",
+                false => "written to standard output",
+            }
         );
         Err(Error::new(ErrorKind::Usage, "subformat", detail))
     }
 
-    /// Looks whether an image of `shape` may be called `path`: where the ending of a name says what
-    /// the file is, it must. `named` is true if the user named the format.
+    /// Looks whether an image of `shape` may be called `path`. `named` is true if the user named the
+    /// format.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`], with the rule that says so, and a name that would do.
     pub fn check_name(&self, shape: &Shape, path: &Path, named: bool) -> Result<()> {
-        let told = format::by_extension(path).is_some_and(|f| f.name() == shape.format);
-        // A raw disk has nothing but its name to be known by.
-        let needed = self.objections.ending.is_some() || (shape.format == "raw" && !named);
-        if told || !needed {
+        let ending = path.extension().unwrap_or_default();
+        let (name, format) = (self.name, shape.format);
+        let detail = if let Some((rule, endings)) = self.objections.ending {
+            let taken = endings(format);
+            if taken.iter().any(|e| ending.eq_ignore_ascii_case(e)) {
+                return Ok(());
+            }
+            let (best, why) = (taken.first().copied(), because(Some(rule)));
+            format!(
+                "for {name} the name of {} must end in .{}{why}",
+                a_title(format),
+                best.unwrap_or(format)
+            )
+        } else if format == "raw" && !named && format::by_extension(path).is_none() {
+            format!(
+                "for {name} a raw disk is written, which only its name can tell: give it an ending, such as disk.raw, or name the format"
+            )
+        } else {
             return Ok(());
-        }
-        let (format, _) = shape.resolve()?;
-        let ending = format.extensions().first().copied().unwrap_or_default();
-        let why = match self.objections.ending {
-            Some(rule) => because(Some(rule)),
-            None => ": nothing else tells what it is".to_owned(),
         };
-        let detail = format!(
-            "for {} the name of {} needs an ending that says so, such as disk.{ending}{why}",
-            self.name,
-            match shape.format {
-                "raw" => "a raw disk".to_owned(),
-                other => a_title(other),
-            },
-        );
         Err(Error::new(ErrorKind::Usage, "file name", detail).path(path))
     }
 }
