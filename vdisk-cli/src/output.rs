@@ -5,7 +5,7 @@
 
 use crate::{
     args::{format_parser, shown},
-    profile::{Chosen, ProfileArgs},
+    profile::{Chosen, ProfileArgs, no_child},
     size::human,
     ui::Ui,
 };
@@ -22,6 +22,7 @@ use vdisk_core::{
     format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{Resized, convert, hash},
+    profile::{Needs, title, variants},
     storage::FileId,
     target::{Output, OutputOptions, Stream, Target},
 };
@@ -78,41 +79,64 @@ impl WriteArgs {
     /// What the image at `path` will be: an image of its own, or a child that holds differences.
     pub(crate) fn shape(&self, path: &Path, child: bool) -> Result<Shape> {
         let streams = is_stdout(path);
-        let fits = |s: &Subformat| (!child || s.child) && (!streams || s.streams);
+        let usage = |part: &'static str, detail: String| {
+            Err(Error::new(ErrorKind::Usage, part, detail).path(path))
+        };
+        let needs = Needs { child, streams };
+        let fits = |s: &Subformat| needs.met_by(s);
         if let Some(profile) = self.profile.profile {
+            if let Some(why) = no_child(profile).filter(|_| child) {
+                return usage("--profile", why);
+            }
             let by_name = || format::by_extension(path);
             let format = self.format.or_else(by_name).map(|f| f.name());
             let subformat = self.subformat.as_deref();
-            let chosen = Chosen::of(profile, format, subformat, fits);
-            return chosen.map_err(|e| e.path(path));
+            let shape = Chosen::of(profile, format, subformat, needs).map_err(|e| e.path(path))?;
+            if let Some(chosen) = shape.chosen.filter(|_| !streams) {
+                chosen.check_name(path, self.format.is_some())?;
+            }
+            return Ok(shape);
         }
         let format = match self.format {
             Some(format) => format,
             None => self.guess_format(path)?,
         };
         if format.subformats().is_empty() {
-            let detail = format!("{} is read, but not written", format.name());
-            return Err(Error::new(ErrorKind::Usage, "format", detail).path(path));
+            let detail = format!("{} is read, but not written", title(format.name()));
+            return usage("format", detail);
         }
-        let usage = |detail: String| Err(Error::new(ErrorKind::Usage, "subformat", detail));
+        let known = |name| format::subformat(format, Some(name)).map_err(|e| e.path(path));
         let subformat = match &self.subformat {
-            Some(name) => Some(format::subformat(format, Some(name))?).filter(|s| fits(s)),
+            Some(name) => Some(known(name)?).filter(|s| fits(s)),
             None => format.subformats().iter().find(|s| fits(s)),
         };
         let Some(subformat) = subformat else {
-            let what = self.subformat.as_deref().unwrap_or(format.name());
+            let format = title(format.name());
+            let what = self.subformat.as_deref().unwrap_or(&format);
             let cannot = match (child, streams) {
                 (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
                 (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
                 _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
             };
-            return usage(cannot);
+            return usage("subformat", cannot);
         };
         Ok(Shape {
             format,
             subformat,
             chosen: None,
         })
+    }
+
+    /// What an image that is only planned will be, as far as a profile decides it.
+    pub(crate) fn planned(&self, path: Option<&Path>) -> Result<Option<Shape>> {
+        match (path, self.profile.profile) {
+            (Some(path), _) => self.shape(path, false).map(Some),
+            (None, Some(profile)) => {
+                let format = self.format.map(|f| f.name());
+                Chosen::of(profile, format, self.subformat.as_deref(), Needs::default()).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
     }
 
     /// The format without `--format`: by the subformat, by the file name, or raw for a pipe.
@@ -125,7 +149,7 @@ impl WriteArgs {
             let found = FORMATS.iter().copied().find(|f| has(*f));
             return found.ok_or_else(|| {
                 let detail = format!("'{name}' is not known; known are {}", able(|_| true));
-                Error::new(ErrorKind::Usage, "subformat", detail)
+                Error::new(ErrorKind::Usage, "subformat", detail).path(path)
             });
         }
         if is_stdout(path) {
@@ -135,7 +159,13 @@ impl WriteArgs {
             let known: Vec<String> = FORMATS
                 .iter()
                 .filter(|f| !f.subformats().is_empty())
-                .map(|f| format!("{} (.{})", f.name(), f.extensions().join(", .")))
+                .map(|f| {
+                    // Only the archive of a package is written, which is the first.
+                    let written = if f.holds_disks() { 1 } else { usize::MAX };
+                    let endings = f.extensions().iter().take(written);
+                    let endings: Vec<String> = endings.map(|e| format!(".{e}")).collect();
+                    format!("{} ({})", f.name(), endings.join(", "))
+                })
                 .collect();
             let detail = format!(
                 "the ending of the name stands for no format; give --format or an ending of {}",
@@ -154,7 +184,7 @@ impl WriteArgs {
         ui: &mut Ui,
     ) -> Result<Destination> {
         self.epoch()?;
-        let options = self.profile.options(shape)?;
+        let options = self.profile.options(shape).map_err(|e| e.path(path))?;
         let sink = if is_stdout(path) {
             Sink::Pipe(ui.image_output(&inputs)?)
         } else {
@@ -218,7 +248,8 @@ impl WriteArgs {
     ) -> Result<Written> {
         let job = ui.job();
         let old_size = disk.size();
-        let disk = &Resized::new(disk, destination.shape.fit(old_size, ui)?);
+        let fitted = destination.shape.fit(old_size, ui);
+        let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
         let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
@@ -229,13 +260,10 @@ impl WriteArgs {
 
 /// The subformats of which `wanted` holds, for messages.
 fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
-    let names: Vec<String> = FORMATS
+    let all = FORMATS
         .iter()
-        .flat_map(|f| f.subformats().iter().map(|s| (f.name(), s)))
-        .filter(|(_, s)| wanted(s))
-        .map(|(format, s)| format!("{format} {}", s.name))
-        .collect();
-    names.join(", ")
+        .flat_map(|f| f.subformats().iter().map(|s| (f.name(), s)));
+    variants(all.filter(|(_, s)| wanted(s)).map(|(f, s)| (f, s.name)))
 }
 
 enum Sink {
@@ -337,7 +365,7 @@ pub(crate) struct Written {
     /// Bytes.
     virtual_size: u64,
     /// Bytes of zeros at the end that the disk did not have, as a profile wants it.
-    added_size: u64,
+    pub(crate) added_size: u64,
     /// Bytes on the medium; null on standard output.
     stored_size: Option<u64>,
     identity: Option<String>,

@@ -2,12 +2,15 @@
 
 use crate::{output::Shape, size::both, ui::Ui};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use vdisk_core::{
-    Error, ErrorKind, Layer, Result, Subformat,
+    Error, ErrorKind, Layer, Result,
     check::Severity,
     format::Options,
-    profile::{self, PROFILES, Profile},
+    profile::{self, Needs, PROFILES, Profile, variants},
 };
 
 /// Flags that say for whom an image is written, and what else its format lets one choose.
@@ -26,6 +29,27 @@ pub(crate) struct ProfileArgs {
     block_size: Option<u64>,
 }
 
+/// Why no child is written for `profile`, if none is.
+pub(crate) fn no_child(profile: &Profile) -> Option<String> {
+    let name = profile.name;
+    match profile.objections.parent.and_then(profile::rule) {
+        Some(rule) => Some(format!(
+            "{name} takes no disks with a parent; clone --full copies: {} [{}]",
+            rule.reason, rule.id
+        )),
+        None if profile
+            .shapes
+            .iter()
+            .any(|s| s.resolve().is_ok_and(|(_, s)| s.child)) =>
+        {
+            None
+        }
+        None => Some(format!(
+            "for {name} vdisk writes no disks with a parent; clone --full copies"
+        )),
+    }
+}
+
 /// Reads the name of a profile.
 pub(crate) fn parser() -> impl TypedValueParser<Value = &'static Profile> {
     let names = PROFILES.iter().map(|p| p.name);
@@ -40,14 +64,14 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// What `profile` takes of what was asked for by name, if it `fits`.
+    /// What vdisk writes for `profile` of what was asked for by name, if it can do what it `needs`.
     pub(crate) fn of(
         profile: &'static Profile,
         format: Option<&str>,
         subformat: Option<&str>,
-        fits: impl Fn(&Subformat) -> bool,
+        needs: Needs,
     ) -> Result<Shape> {
-        let shape = profile.shape(format, subformat, fits)?;
+        let shape = profile.shape(format, subformat, needs)?;
         let (format, subformat) = shape.resolve()?;
         Ok(Shape {
             format,
@@ -56,9 +80,15 @@ impl Chosen {
         })
     }
 
+    /// Looks whether an image at `path` can be known for what it is; `named` is true if the user
+    /// named the format.
+    pub(crate) fn check_name(self, path: &Path, named: bool) -> Result<()> {
+        self.profile.check_name(self.shape, path, named)
+    }
+
     /// The size of the image of a disk of `size` bytes. Says so if it is larger.
     pub(crate) fn fit(self, size: u64, ui: &Ui) -> Result<u64> {
-        let fitted = self.shape.sizes.fit(size)?;
+        let fitted = self.shape.fit(self.profile, size)?;
         if let Some(added) = fitted.checked_sub(size).filter(|added| *added > 0) {
             let why = self.shape.sizes.why(size);
             let why = why.map_or(String::new(), |r| format!(": {} [{}]", r.reason, r.id));
@@ -73,10 +103,14 @@ impl Chosen {
     /// Warns of the rules that the finished image breaks.
     pub(crate) fn review(self, layer: &Layer, ui: &Ui) -> Result<()> {
         let findings = self.profile.lint(layer, now(), &ui.job())?;
+        let name = self.profile.name;
         for finding in findings.list() {
             if finding.severity != Severity::Note {
-                let name = self.profile.name;
                 ui.warn(&format!("against the rules of {name}: {finding}"));
+            } else if finding.part == "file name" {
+                // Other notes are about the contents; this one is left to the user to do.
+                let fix = profile::rule(finding.rule).map_or("", |r| r.fix);
+                ui.warn(&format!("for {name}: {finding}; {fix}"));
             }
         }
         Ok(())
@@ -99,7 +133,7 @@ impl ProfileArgs {
         };
         let (format, subformat) = (shape.format.name(), shape.subformat.name);
         let refuse = |part: &'static str, what: &str| {
-            let detail = format!("{what} {format} {subformat}");
+            let detail = format!("{what} {}", variants([(format, subformat)]));
             Err(Error::new(ErrorKind::Usage, part, detail))
         };
         if wanted.adapter.is_some() && format != "vmdk" {
@@ -110,7 +144,10 @@ impl ProfileArgs {
             ("vhd", "dynamic" | "differencing") | ("vhdx", _)
         );
         if wanted.block_size.is_some() && !blocks {
-            return refuse("--block-size", "can be chosen for VHD and VHDX, not for");
+            return refuse(
+                "--block-size",
+                "can be chosen for dynamic VHD and for VHDX, not for",
+            );
         }
         match shape.chosen {
             Some(chosen) => chosen.shape.options(chosen.profile, wanted),

@@ -8,7 +8,7 @@ const UNITS: [&str; 6] = ["", "K", "M", "G", "T", "P"];
 /// Bytes from `4096`, `64K`, `1.5G` or `10GiB`; the result must be a whole number of bytes.
 pub(crate) fn parse(text: &str) -> Result<u64> {
     let wrong = |why: &str| Error::new(ErrorKind::Usage, "size", format!("'{text}' {why}"));
-    let nonsense = || wrong("is not a size; write bytes, or a number with K, M, G, T or P");
+    let nonsense = || wrong("is not a size; write bytes, or a number with K, M, G or T");
     let digits_end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

@@ -282,7 +282,10 @@ fn neither_format_is_written() {
         let out = format!("out.{name}");
         let said = vdisk(folder, &["convert", "in.raw", "-o", &out]);
         assert_eq!(said.code, Some(2), "{said:#?}");
-        let sentence = format!("{name} is read, but not written");
+        let sentence = format!(
+            "{} is read, but not written",
+            vdisk_core::profile::title(name)
+        );
         assert!(said.err.contains(&sentence), "{said:#?}");
         assert!(!folder.join(&out).exists());
     }

@@ -75,7 +75,7 @@ fn the_ending_decides_among_what_a_profile_takes() {
         ("virtualbox", "c.vhd", "vhd", "dynamic"),
         ("hyperv", "d.vhdx", "vhdx", "dynamic"),
         ("hyperv", "d.vhd", "vhd", "dynamic"),
-        ("hyperv", "plain", "vhdx", "dynamic"),
+        ("azure", "plain", "vhd", "fixed"),
         ("azure", "e.vhd", "vhd", "fixed"),
         ("aws", "f.vmdk", "vmdk", "streamOptimized"),
         ("aws", "f.raw", "raw", "sparse"),
@@ -111,7 +111,7 @@ fn wishes_that_contradict_a_profile_are_refused_with_the_rule() {
     for (args, says) in [
         (
             "-o a.vmdk --profile azure",
-            "azure takes vhd fixed, not vmdk: Azure stores disks",
+            "a.vmdk: format: for azure vdisk writes VHD (fixed), not VMDK: Azure stores disks",
         ),
         (
             "-o a.vhd --profile azure --subformat dynamic",
@@ -123,18 +123,62 @@ fn wishes_that_contradict_a_profile_are_refused_with_the_rule() {
         ),
         (
             "-o a.vhd --profile xen --block-size 512K",
-            "choose 2097152 bytes",
+            "a.vhd: --block-size: for xen vdisk writes 2 MiB, not 512 KiB: the block driver of Xen",
         ),
-        ("-o a.vmdk --profile aws --adapter ide", "choose lsilogic"),
+        (
+            "-o a.vmdk --profile aws --adapter ide",
+            "a.vmdk: --adapter: for aws vdisk writes lsilogic, not 'ide'\n",
+        ),
+        (
+            "-o a.vmdk --profile esxi --adapter floppy",
+            "not 'floppy': the type decides",
+        ),
+        // What is taken, but not written, has nothing against it.
+        (
+            "-o a.vhdx --profile aws",
+            "a.vhdx: format: for aws vdisk writes VMDK (streamOptimized), VHD (dynamic, fixed), raw or OVA, not VHDX\n",
+        ),
+        (
+            "-o a.ova --profile workstation",
+            "monolithicFlat, twoGbMaxExtentFlat), not OVA\n",
+        ),
+        (
+            "-o a.vhdx --profile virtualbox",
+            "VHD (dynamic, fixed) or OVA, not VHDX\n",
+        ),
+        (
+            "-o a.vhd --profile aws --subformat differencing",
+            "not differencing\n",
+        ),
+        // Names by which nobody could tell what the file is.
+        (
+            "-o desk --profile hyperv",
+            "desk: file name: for hyperv the name of a VHDX must end in .vhdx: Hyper-V goes by",
+        ),
+        ("-o a.vhd --profile hyperv --format vhdx", "[hyperv-ending]"),
+        ("-o a.vpc --profile hyperv", "a VHD must end in .vhd: "),
+        (
+            "-o - --profile workstation --subformat monolithicFlat",
+            "for workstation vdisk writes VMDK (monolithicFlat), which cannot be written to standard output\n",
+        ),
+        (
+            "-o gcp --profile gcp",
+            "gcp: file name: for gcp a raw disk is written, which only its name can tell: give it an ending, such as disk.raw",
+        ),
+        ("-o a.vhd --subformat floppy", "a.vhd: subformat: "),
+        ("-o a.ovf", "a name that ends in .ova"),
         ("-o a.vmdk --adapter floppy", "'floppy' is not known"),
-        ("-o a.vhd --adapter ide", "is recorded in VMDK only"),
+        (
+            "-o a.vhd --adapter ide",
+            "a.vhd: --adapter: is recorded in VMDK only, not in VHD (dynamic)",
+        ),
         (
             "-o a.vmdk --block-size 2M",
-            "can be chosen for VHD and VHDX",
+            "a.vmdk: --block-size: can be chosen for dynamic VHD and for VHDX, not for VMDK",
         ),
         (
             "-o a.vhd --subformat fixed --block-size 2M",
-            "can be chosen for VHD and VHDX",
+            "can be chosen for dynamic VHD and for VHDX, not for VHD (fixed)",
         ),
         ("-o a.vmdk --profile floppy", "possible values: esxi"),
     ] {
@@ -146,6 +190,91 @@ fn wishes_that_contradict_a_profile_are_refused_with_the_rule() {
     }
     let big = folder.run("create a.vhd -s 33T --profile azure").code(2);
     assert!(big.err.contains("[azure-size-range]"), "{}", big.err);
+    for (args, says) in [
+        (
+            "a.vhd -s 3T --profile xen",
+            "a.vhd: virtual size: 3 TiB, but xen takes 2040 GiB at most: that is all",
+        ),
+        (
+            "a.raw -s 16T --profile aws",
+            "a.raw: virtual size: 16 TiB, but aws takes less than 16 TiB: EBS",
+        ),
+        (
+            "a.vhdx -s 65T --profile hyperv",
+            "a.vhdx: virtual size: 65 TiB, but hyperv takes 64 TiB at most: a VHDX holds no more",
+        ),
+        (
+            "a.raw -s 513",
+            "a.raw: --size: 513 bytes is not a multiple of 512 bytes",
+        ),
+        ("a -s 1M", "ova (.ova), raw"),
+    ] {
+        folder.run(&format!("create {args}")).code(2).says(says);
+        assert_eq!(folder.names(), ["in.raw"], "{args}");
+    }
+}
+
+#[test]
+fn children_for_a_profile_are_refused_as_such() {
+    let folder = Folder::new();
+    folder.run("create a.vmdk -s 1M").code(0);
+    folder.run("create b.vmdk -s 1M").code(0);
+    for (profile, says) in [
+        (
+            "esxi",
+            "c.vmdk: --profile: esxi takes no disks with a parent; clone --full copies: an upload is one disk",
+        ),
+        ("gcp", "[gcp-parent]"),
+        (
+            "hyperv",
+            "for hyperv vdisk writes no disks with a parent; clone --full copies\n",
+        ),
+    ] {
+        for verb in ["clone a.vmdk", "diff a.vmdk b.vmdk"] {
+            let args = format!("{verb} -o c.vmdk --profile {profile}");
+            folder.run(&args).code(2).says(says);
+        }
+    }
+    let full = "clone a.vmdk --full -o c.vmdk --profile esxi";
+    folder.run(full).code(0);
+    folder
+        .run("clone a.vmdk -o d.vmdk --profile workstation --subformat monolithicFlat")
+        .code(2)
+        .says("VMDK (monolithicFlat), which cannot be a child of another image");
+    folder
+        .run("clone a.vmdk -o d.vmdk --profile workstation")
+        .code(0);
+}
+
+#[test]
+fn what_is_left_to_the_user_is_said_after_writing() {
+    let folder = Folder::new();
+    folder
+        .run("create gcp.raw -s 1G --profile gcp")
+        .code(0)
+        .says("for gcp: gcp.raw: file name: is not disk.raw [gcp-raw-name]; rename it");
+    let quiet = folder.run("create disk.raw -s 1G --profile gcp").code(0);
+    assert!(!quiet.err.contains("gcp-raw-name"), "{}", quiet.err);
+}
+
+#[test]
+fn a_plan_says_what_the_profile_adds() {
+    let folder = Folder::new();
+    folder.run("create base.vmdk -s 1M").code(0);
+    folder.run("clone base.vmdk -o child.vmdk").code(0);
+    let plan = "compose base.vmdk child.vmdk --plan --profile azure";
+    folder
+        .run(plan)
+        .code(0)
+        .prints("      19 MiB  zeros added at the end for the profile\n");
+    let report = folder.run(&format!("{plan} --json")).code(0).json();
+    assert_eq!(report["virtual_size"], 1 << 20);
+    assert_eq!(report["added_size"], 19 << 20);
+    let without = folder.run("compose base.vmdk child.vmdk --plan --json");
+    assert_eq!(without.code(0).json()["added_size"], 0);
+    let real = plan.replace("--plan", "-o k.vhd");
+    let report = folder.run(&format!("{real} --json")).code(0).json();
+    assert_eq!(report["added_size"], 19 << 20);
 }
 
 #[test]
@@ -178,8 +307,8 @@ fn lint_names_rule_reason_and_fix() {
     folder
         .run("lint a.vhd --profile azure")
         .code(1)
-        .prints("error: a.vhd: disk type: is dynamic [azure-fixed]\n  rule: The VHD is fixed\n")
-        .prints("  fix:  vdisk convert IMAGE --profile azure -o NEW.vhd\n")
+        .prints("error: a.vhd: disk type: is dynamic [azure-fixed]\n  demand: The VHD is fixed\n")
+        .prints("  fix:    vdisk convert IMAGE --profile azure -o NEW.vhd\n")
         .prints("a.vhd: will not be taken by Microsoft Azure: 1 errors, 0 warnings\n");
     folder.run("lint a.vhd --profile xen").code(0);
     let report = folder
@@ -197,8 +326,19 @@ fn lint_names_rule_reason_and_fix() {
         .code(0)
         .prints("note: b.raw: file name: is not disk.raw [gcp-raw-name]")
         .prints("keeps the rules of");
-    folder.run("lint a.vhd").code(2).says("--profile <NAME>");
-    folder.run("lint --profile azure").code(2);
+    folder
+        .run("lint a.vhd")
+        .code(2)
+        .says("--profile: say whose rules: esxi, workstation, virtualbox");
+    folder
+        .run("lint --profile azure")
+        .code(2)
+        .says("vdisk lint [OPTIONS] --profile <NAME> <IMAGE>\n");
+    folder.run("create plain --format vhdx -s 1M").code(0);
+    folder
+        .run("lint plain --profile hyperv")
+        .code(1)
+        .prints("file name: has no ending, but the image is a VHDX [hyperv-ending]");
     folder.write("broken.vhd", &[0; 512]);
     folder.run("lint broken.vhd --profile azure").code(2);
     // The time of the image is what its maker said.

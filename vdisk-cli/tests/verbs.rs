@@ -140,7 +140,9 @@ fn standard_output_takes_an_image_and_nothing_else() {
     folder
         .run("convert a.raw -o - --format vhd --subformat dynamic")
         .code(2)
-        .says("cannot be written to standard output; vmdk streamOptimized");
+        .says(
+            "cannot be written to standard output; VMDK (streamOptimized), VHD (fixed) or raw can",
+        );
 }
 
 #[test]
@@ -365,7 +367,7 @@ fn a_raw_image_cannot_be_a_child() {
     folder
         .run("clone a.raw -o b.raw")
         .code(2)
-        .says("vhd differencing");
+        .says("VHD (differencing)");
     folder
         .run("clone a.raw -o b.vmdk")
         .code(2)

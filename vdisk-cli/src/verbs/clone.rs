@@ -17,8 +17,8 @@ use vdisk_core::{Result, printable};
 /// Make a new disk that starts as a copy of another, without copying
 ///
 /// The new image is a child that holds only what will be written to it; the parent, which must not
-/// change from then on, is never written to. A VMDK can have VMDK children, a VHD or a raw disk
-/// can have VHD children, a VHDX VHDX children. The child names its parent relative to its own folder.
+/// change from then on, is never written to. A VMDK can have VMDK children, a VHDX VHDX children, a
+/// VHD or a raw disk VHD children. The child names its parent relative to its own folder.
 ///
 /// JSON: schema, parent, full, output, format, subformat, virtual_size, added_size, stored_size,
 /// identity.
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Copy everything: the new image needs no parent
     #[arg(long)]
     full: bool,
-    /// Record the absolute path of the parent: besides the relative one in VHD, instead of it in VMDK
+    /// Record the absolute path of the parent: besides the relative one in VHD and VHDX, instead of it in VMDK
     #[arg(long, conflicts_with = "full")]
     absolute_parent: bool,
     #[command(flatten)]

@@ -29,8 +29,8 @@ use vdisk_core::{
 /// listed, nothing is written, and the exit code is 3, unless --prefer settles all of them.
 /// The result is as large as the largest layer.
 ///
-/// JSON: schema, arrangement (chain or siblings), virtual_size, layers (path, bytes taken from it;
-/// the lowest first), alike_bytes (changed alike by several siblings), zero_bytes (held by no layer
+/// JSON: schema, arrangement (chain or siblings), virtual_size (of the layers), added_size (zeros at
+/// the end for a profile), layers (path, bytes taken from it; the lowest first), alike_bytes (changed alike by several siblings), zero_bytes (held by no layer
 /// of a chain; null for siblings, where the base has them), conflict_bytes (not settled),
 /// settled_bytes (by --prefer), conflicts (start, length, bytes, layers, winner or null),
 /// conflicts_unlisted, written (null, or output, format, subformat, virtual_size, added_size,
@@ -73,8 +73,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     for text in &args.prefer {
         prefer.push(preference(text, &args.layers)?);
     }
+    let shape = args.write.planned(args.output.as_deref())?;
     let output = args.output.as_ref().filter(|_| !args.plan);
-    let shape = output.map(|o| args.write.shape(o, false)).transpose()?;
     let resolver = args.input.resolver();
     let options = ComposeOptions {
         open: args.input.options(&resolver),
@@ -98,6 +98,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         ui.warn("--prefer settles nothing: no block in conflict lies within its range");
     }
     if args.plan {
+        if let Some(shape) = shape {
+            let fitted = shape.fit(report.virtual_size, ui)?;
+            report.added_size = fitted.saturating_sub(report.virtual_size);
+        }
         ui.print(&report)?;
     }
     if report.conflict_bytes > 0 {
@@ -107,7 +111,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         return Err(report.refusal());
     }
     if let Some(destination) = destination {
-        report.written = Some(args.write.copy(composed.disk(), destination, ui)?);
+        let written = args.write.copy(composed.disk(), destination, ui)?;
+        report.added_size = written.added_size;
+        report.written = Some(written);
         ui.summary(&report)?;
     }
     Ok(Exit::Done)
@@ -159,6 +165,7 @@ fn examine(composed: &Composed, images: &[PathBuf], ui: &Ui) -> Result<ComposeRe
         schema: 1,
         arrangement: "chain",
         virtual_size: composed.disk().size(),
+        added_size: 0,
         layers: Vec::new(),
         alike_bytes: 0,
         zero_bytes: None,
@@ -220,6 +227,8 @@ struct ComposeReport {
     schema: u32,
     arrangement: &'static str,
     virtual_size: u64,
+    /// Bytes of zeros that a profile wants at the end.
+    added_size: u64,
     /// The lowest first.
     layers: Vec<Taken>,
     alike_bytes: u64,
@@ -321,6 +330,9 @@ impl Report for ComposeReport {
         }
         if let Some(zero) = self.zero_bytes {
             line(zero, "zeros")?;
+        }
+        if self.added_size > 0 {
+            line(self.added_size, "zeros added at the end for the profile")?;
         }
         if self.alike_bytes > 0 {
             line(self.alike_bytes, "changed alike by several layers")?;

@@ -13,7 +13,7 @@ use std::{
 };
 use vdisk_core::{Result, printable};
 
-/// Copy a disk into a new image of any format
+/// Copy a disk into a new image of another format
 ///
 /// A chain is flattened: the new image needs no parent. Holes are not read and zeros are not
 /// written. The new file appears when it is complete, or not at all.

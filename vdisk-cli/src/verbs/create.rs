@@ -11,7 +11,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
 };
-use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE};
+use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE, profile::size_text};
 
 /// Create an empty disk
 ///
@@ -32,13 +32,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     if args.size == 0 || !args.size.is_multiple_of(512) || args.size > DISK_SIZE {
         let detail = format!(
-            "{} bytes is not a multiple of 512 between 512 and {DISK_SIZE}",
-            args.size
+            "{} is not a multiple of 512 bytes from 512 bytes to {}",
+            size_text(args.size),
+            size_text(DISK_SIZE)
         );
-        return Err(Error::new(ErrorKind::Usage, "size", detail));
+        return Err(Error::new(ErrorKind::Usage, "--size", detail).path(&args.output));
     }
     let shape = args.write.shape(&args.output, false)?;
-    let size = shape.fit(args.size, ui)?;
+    let fitted = shape.fit(args.size, ui);
+    let size = fitted.map_err(|e| e.path(&args.output))?;
     let mut destination = args.write.begin(&args.output, shape, Vec::new(), ui)?;
     // The size says all about the contents: no need to hash terabytes of zeros.
     let ids = args.write.ids(shape, None, || {

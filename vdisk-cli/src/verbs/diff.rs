@@ -25,7 +25,8 @@ const LISTED: usize = 1_000_000;
 /// The shorter of two disks is compared as if zeros followed, but other sizes count as differing.
 /// With --quiet only the exit code tells.
 ///
-/// With -o, writes a child of A that reads as B instead: apply it by using it. Exits 0.
+/// With -o, writes a child of A that reads as B instead: apply it by using it. Exits 0. A VMDK can
+/// have VMDK children, a VHDX VHDX children, a VHD or a raw disk VHD children.
 ///
 /// JSON: schema, a, b, a_size, b_size, equal, differing_bytes, compared_bytes, ranges (start,
 /// length; at most 1000000), ranges_truncated. With -o: schema, a, b, a_size, b_size, delta
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// Write the difference as a child of A that reads as B
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Record the absolute path of A: besides the relative one in VHD, instead of it in VMDK
+    /// Record the absolute path of A: besides the relative one in VHD and VHDX, instead of it in VMDK
     #[arg(long, requires = "output")]
     absolute_parent: bool,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
 };
 use vdisk_core::{
-    OpenOptions, Result,
+    Error, ErrorKind, OpenOptions, Result,
     check::{Finding, Severity},
     open_layer, printable,
     profile::{PROFILES, Profile, Rule},
@@ -30,12 +30,15 @@ use vdisk_core::{
 /// (severity, rule, file, part, detail, at, demand, reason, fix), verdict. With --list: schema,
 /// rules (profile, rule, severity, demand, reason, fix).
 #[derive(clap::Args)]
+#[command(
+    override_usage = "vdisk lint [OPTIONS] --profile <NAME> <IMAGE>\n       vdisk lint --list [--profile <NAME>]"
+)]
 pub(crate) struct Args {
     /// The image
     #[arg(required_unless_present = "list")]
     image: Option<PathBuf>,
     /// Whose rules
-    #[arg(long, value_name = "NAME", required_unless_present = "list", value_parser = parser())]
+    #[arg(long, value_name = "NAME", value_parser = parser())]
     profile: Option<&'static Profile>,
     /// Report as SARIF 2.1.0, for tools that show findings
     #[arg(long)]
@@ -48,9 +51,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
-    let (Some(image), Some(profile)) = (&args.image, args.profile) else {
+    let Some(image) = &args.image else {
         ui.print(&ListReport::of(args.profile))?;
         return Ok(Exit::Done);
+    };
+    let Some(profile) = args.profile else {
+        let names: Vec<&str> = PROFILES.iter().map(|p| p.name).collect();
+        let detail = format!("say whose rules: {}", names.join(", "));
+        return Err(Error::new(ErrorKind::Usage, "--profile", detail));
     };
     let resolver = args.input.resolver();
     let options = OpenOptions {
@@ -141,9 +149,9 @@ impl Report for LintReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             writeln!(out, "{}: {}", finding.severity, finding.sentence)?;
-            writeln!(out, "  rule: {}", finding.demand)?;
-            writeln!(out, "  why:  {}", finding.reason)?;
-            writeln!(out, "  fix:  {}", finding.fix)?;
+            writeln!(out, "  demand: {}", finding.demand)?;
+            writeln!(out, "  reason: {}", finding.reason)?;
+            writeln!(out, "  fix:    {}", finding.fix)?;
         }
         writeln!(out, "{}: {}", printable(&self.path), self.verdict)
     }
@@ -203,7 +211,7 @@ impl Report for ListReport {
             writeln!(out, "{}: {}", profile.name, profile.title)?;
             for rule in profile.rules {
                 writeln!(out, "  {} ({}): {}", rule.id, rule.severity, rule.demand)?;
-                writeln!(out, "    {}", rule.reason)?;
+                writeln!(out, "    reason: {}", rule.reason)?;
             }
         }
         Ok(())

@@ -13,14 +13,10 @@ pub(super) struct Names {
 }
 
 /// What an item of a SCSI controller says of it.
-macro_rules! scsi {
-    ($subtype:literal) => {
-        concat!(
-            "<rasd:ResourceSubType>",
-            $subtype,
-            "</rasd:ResourceSubType>\n        <rasd:ResourceType>6</rasd:ResourceType>"
-        )
-    };
+fn scsi(subtype: &str) -> String {
+    format!(
+        "<rasd:ResourceSubType>{subtype}</rasd:ResourceSubType>\n        <rasd:ResourceType>6</rasd:ResourceType>"
+    )
 }
 
 /// Most bytes of a stem: the names fit the 100 bytes that tar has for them.
@@ -61,7 +57,7 @@ impl Names {
 /// The parts of the machine that the caller may choose.
 pub(super) struct Machine {
     /// Elements of the controller's item that say what it is.
-    controller: &'static str,
+    controller: String,
     /// VMware's version of the virtual hardware.
     version: u32,
 }
@@ -72,11 +68,11 @@ impl Machine {
         // ResourceType 5 is IDE and 6 SCSI (CIM_ResourceAllocationSettingData); the subtypes are
         // the words of VMware, which VirtualBox knows, too.
         let controller = match options.adapter.as_deref() {
-            Some("ide") => "<rasd:ResourceType>5</rasd:ResourceType>",
-            Some("buslogic") => scsi!("buslogic"),
-            Some("lsisas1068") => scsi!("lsilogicsas"),
-            Some("pvscsi") => scsi!("VirtualSCSI"),
-            _ => scsi!("lsilogic"),
+            Some("ide") => "<rasd:ResourceType>5</rasd:ResourceType>".to_owned(),
+            Some("buslogic") => scsi("buslogic"),
+            Some("lsisas1068") => scsi("lsilogicsas"),
+            Some("pvscsi") => scsi("VirtualSCSI"),
+            _ => scsi("lsilogic"),
         };
         Self {
             controller,

@@ -1,11 +1,14 @@
 //! Amazon EC2: what VM Import/Export takes.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests, vmdk_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, size_text, vhd_tests, vmdk_tests};
 use crate::check::Severity;
 
 /// Disks must be smaller than this.
 const LIMIT: u64 = 16 << 40;
 const SIZES: Sizes = Sizes::up_to(LIMIT - 512, "aws-size");
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vmdk", "vhd", "vhdx", "raw", "ova"];
 
 pub(super) static AWS: Profile = Profile {
     name: "aws",
@@ -17,8 +20,13 @@ pub(super) static AWS: Profile = Profile {
         Shape::new("raw", "sparse", SIZES),
         Shape::new("ova", "ova", SIZES).hardware(&["lsilogic"], 10),
     ],
+    takes: FORMATS,
     format_rule: "aws-format",
-    variant_rule: Some("aws-vmdk-type"),
+    variant_rule: Some(("vmdk", "aws-vmdk-type")),
+    objections: Objections {
+        parent: Some("aws-parent"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -31,10 +39,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VMDK, a VHD, a VHDX, raw or in an OVA",
         reason: "VM Import takes these formats (Amazon, VM Import/Export User Guide, \"Image formats\")",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vmdk" | "vhd" | "vhdx" | "raw" | "ova" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "aws-vmdk-type",
@@ -60,7 +65,7 @@ static RULES: &[Rule] = &[
         fix: "split what the disk holds",
         test: |s| match s.size() {
             size if size < LIMIT => Ok(None),
-            size => Broken::new("virtual size", format!("is {size} bytes")).found(),
+            size => Broken::new("virtual size", format!("is {}", size_text(size))).found(),
         },
     },
     Rule {

@@ -1,14 +1,17 @@
 //! Microsoft Azure: fixed VHDs of whole MiB, and nothing else.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, size_text, vhd_tests};
 use crate::check::Severity;
 
 const MIB: u64 = 1 << 20;
 /// The smallest and the largest disk that can be uploaded.
 const LEAST: u64 = 20 * MIB;
-const MOST: u64 = 32 << 40;
+const MOST: u64 = 32767 << 30;
 /// The largest disk that a machine can start from.
 const OS_MOST: u64 = 4095 << 30;
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vhd"];
 
 pub(super) static AZURE: Profile = Profile {
     name: "azure",
@@ -24,8 +27,13 @@ pub(super) static AZURE: Profile = Profile {
             range_rule: Some("azure-size-range"),
         },
     )],
+    takes: FORMATS,
     format_rule: "azure-vhd",
-    variant_rule: Some("azure-fixed"),
+    variant_rule: Some(("vhd", "azure-fixed")),
+    objections: Objections {
+        parent: Some("azure-fixed"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -38,10 +46,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VHD",
         reason: "Azure stores disks as VHD page blobs and takes no VHDX and no other format (Microsoft, \"About VHDs in Azure\")",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vhd" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "azure-fixed",
@@ -68,12 +73,12 @@ static RULES: &[Rule] = &[
     Rule {
         id: "azure-size-range",
         severity: Severity::Error,
-        demand: "The virtual size is 20 MiB to 32 TiB",
-        reason: "uploads have 20972032 to 35183298347520 bytes, footer included (Microsoft, DiskCreationData.UploadSizeBytes)",
+        demand: "The virtual size is 20 MiB to 32767 GiB",
+        reason: "uploads have 20972032 to 35183298347520 bytes, the 512 of the footer included (Microsoft, DiskCreationData.UploadSizeBytes, which calls the latter 32 TiB)",
         fix: "make the disk larger (vdisk convert --profile azure does), or split what it holds",
         test: |s| match s.size() {
             LEAST..=MOST => Ok(None),
-            size => Broken::new("virtual size", format!("is {size} bytes")).found(),
+            size => Broken::new("virtual size", format!("is {}", size_text(size))).found(),
         },
     },
     Rule {
@@ -84,7 +89,7 @@ static RULES: &[Rule] = &[
         fix: "none is needed for a data disk",
         test: |s| match s.size() {
             size if size <= OS_MOST => Ok(None),
-            size => Broken::new("virtual size", format!("is {size} bytes")).found(),
+            size => Broken::new("virtual size", format!("is {}", size_text(size))).found(),
         },
     },
     Rule {
@@ -92,7 +97,7 @@ static RULES: &[Rule] = &[
         severity: Severity::Error,
         demand: "The last 512 bytes are a footer with a right checksum",
         reason: "Azure reads size and type there, and refuses a disk without (\"expected to have cookie value 'conectix'\")",
-        fix: "vdisk check IMAGE --repair, or convert the image anew",
+        fix: CONVERT,
         test: vhd_tests::footer,
     },
     Rule {

@@ -1,6 +1,6 @@
 //! VMware ESXi and vCenter: streams to upload, and flat disks to run.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vmdk_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, size_text, vmdk_tests};
 use crate::check::Severity;
 
 /// Most bytes of a virtual disk.
@@ -10,6 +10,9 @@ const OVA_ADAPTERS: &[&str] = &["lsilogic"];
 const ADAPTERS: &[&str] = &["lsilogic", "buslogic", "ide", "lsisas1068", "pvscsi"];
 const SIZES: Sizes = Sizes::up_to(MOST, "esxi-size");
 
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vmdk", "ova"];
+
 pub(super) static ESXI: Profile = Profile {
     name: "esxi",
     title: "VMware ESXi, vCenter",
@@ -18,8 +21,14 @@ pub(super) static ESXI: Profile = Profile {
         Shape::new("vmdk", "vmfs", SIZES).hardware(ADAPTERS, 10),
         Shape::new("ova", "ova", SIZES).hardware(OVA_ADAPTERS, 10),
     ],
+    takes: FORMATS,
     format_rule: "esxi-vmdk",
-    variant_rule: Some("esxi-type"),
+    variant_rule: Some(("vmdk", "esxi-type")),
+    objections: Objections {
+        parent: Some("esxi-parent"),
+        adapter: Some("esxi-adapter"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -32,10 +41,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VMDK, or in an OVA",
         reason: "ESXi attaches and imports no other format (VMware, \"Virtual Disk Format 5.0\")",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vmdk" | "ova" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "esxi-type",
@@ -61,7 +67,7 @@ static RULES: &[Rule] = &[
         fix: "split what the disk holds",
         test: |s| match s.size() {
             size if size <= MOST => Ok(None),
-            size => Broken::new("virtual size", format!("is {size} bytes")).found(),
+            size => Broken::new("virtual size", format!("is {}", size_text(size))).found(),
         },
     },
     Rule {

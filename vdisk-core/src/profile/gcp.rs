@@ -1,11 +1,14 @@
 //! Google Compute Engine: raw disks to make images of, and files to import.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests, vmdk_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, size_text, vhd_tests, vmdk_tests};
 use crate::check::Severity;
 
 const GIB: u64 = 1 << 30;
 /// What the name of a raw disk must be inside the archive.
 const RAW_NAME: &str = "disk.raw";
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["raw", "vmdk", "vhd"];
 
 pub(super) static GCP: Profile = Profile {
     name: "gcp",
@@ -27,8 +30,13 @@ pub(super) static GCP: Profile = Profile {
         Shape::new("vhd", "dynamic", Sizes::ANY),
         Shape::new("vhd", "fixed", Sizes::ANY),
     ],
+    takes: FORMATS,
     format_rule: "gcp-format",
-    variant_rule: Some("gcp-one-file"),
+    variant_rule: Some(("vmdk", "gcp-one-file")),
+    objections: Objections {
+        parent: Some("gcp-parent"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -39,10 +47,7 @@ static RULES: &[Rule] = &[
         demand: "The image is raw, a VMDK or a VHD",
         reason: "these are documented: raw to make an image of, VMDK and VHD to import (Google, \"Import a boot disk manually\"; gcloud compute migration image-imports create)",
         fix: "vdisk convert IMAGE --profile gcp -o disk.raw",
-        test: |s| match s.format() {
-            "raw" | "vmdk" | "vhd" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "gcp-raw-size",
@@ -52,7 +57,7 @@ static RULES: &[Rule] = &[
         fix: "vdisk convert IMAGE --profile gcp -o disk.raw",
         test: |s| match s.file.size {
             size if s.format() == "raw" && (size == 0 || !size.is_multiple_of(GIB)) => {
-                Broken::new("file size", format!("is {size} bytes")).found()
+                Broken::new("file size", format!("is {}", size_text(size))).found()
             }
             _ => Ok(None),
         },

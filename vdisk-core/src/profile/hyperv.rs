@@ -1,6 +1,6 @@
 //! Hyper-V: VHDX, or VHD for old hosts.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests, vhdx_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, a_title, vhd_tests, vhdx_tests};
 use crate::check::Severity;
 
 /// What the format itself can hold, and any reader insists on.
@@ -10,6 +10,9 @@ const VHDX_SIZES: Sizes = Sizes {
 };
 /// Block sizes that New-VHD makes in a VHD.
 const BLOCKS: &[u64] = &[2 << 20, 512 << 10];
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vhdx", "vhd"];
 
 pub(super) static HYPERV: Profile = Profile {
     name: "hyperv",
@@ -29,8 +32,14 @@ pub(super) static HYPERV: Profile = Profile {
             Sizes::up_to(vhd_tests::MOST, "hyperv-vhd-size"),
         ),
     ],
+    takes: FORMATS,
     format_rule: "hyperv-format",
     variant_rule: None,
+    objections: Objections {
+        block_size: Some("hyperv-vhd-block-size"),
+        ending: Some(("hyperv-ending", endings)),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -43,28 +52,28 @@ static RULES: &[Rule] = &[
         demand: "The image is a VHDX or a VHD",
         reason: "Hyper-V attaches no other format (Microsoft, New-VHD)",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vhd" | "vhdx" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "hyperv-ending",
         severity: Severity::Error,
         demand: "The file name ends in .vhd, .vhdx, .avhd or .avhdx, as the format does",
         reason: "Hyper-V goes by the ending of the name and refuses a VHD called .vhdx (Microsoft, New-VHD)",
-        fix: "rename the file",
+        fix: "rename the file: .vhdx for a VHDX, .vhd for a VHD",
         test: |s| {
-            let endings: &[&str] = match s.format() {
-                "vhd" => &["vhd", "avhd"],
-                "vhdx" => &["vhdx", "avhdx"],
-                _ => return Ok(None),
-            };
+            let endings = endings(s.format());
+            if endings.is_empty() {
+                return Ok(None);
+            }
             match s.ending() {
                 ending if endings.contains(&ending.as_str()) => Ok(None),
                 ending => {
-                    let detail = format!("ends in '.{ending}', but the image is {}", s.format());
-                    Broken::new("file name", detail).found()
+                    let detail = match ending.as_str() {
+                        "" => "has no ending".to_owned(),
+                        ending => format!("ends in '.{ending}'"),
+                    };
+                    let image = a_title(s.format());
+                    Broken::new("file name", format!("{detail}, but the image is {image}")).found()
                 }
             }
         },
@@ -167,3 +176,12 @@ static RULES: &[Rule] = &[
         },
     },
 ];
+
+/// The endings that the name of an image of that format may have.
+fn endings(format: &str) -> &'static [&'static str] {
+    match format {
+        "vhd" => &["vhd", "avhd"],
+        "vhdx" => &["vhdx", "avhdx"],
+        _ => &[],
+    }
+}

@@ -17,11 +17,14 @@ mod vhd_tests;
 mod vhdx_tests;
 mod virtualbox;
 mod vmdk_tests;
+mod words;
 mod workstation;
 mod xen;
 
-pub use shape::{Shape, Sizes};
+pub use shape::{Needs, Shape, Sizes};
 use subject::Subject;
+use words::a_title;
+pub use words::{size_text, title, variants};
 
 use crate::{
     Error, ErrorKind, Job, Layer, Result,
@@ -50,12 +53,41 @@ pub struct Profile {
     pub title: &'static str,
     /// The ways of writing that it takes, the best first.
     pub shapes: &'static [Shape],
+    /// The formats that it takes, whether vdisk writes them for it or not.
+    pub takes: &'static [&'static str],
     /// The rule that other formats break.
     pub format_rule: &'static str,
-    /// The rule that other variants of these formats break, if it is always the same.
-    pub variant_rule: Option<&'static str>,
+    /// The rule that other variants of a format break, and the name of that format.
+    pub variant_rule: Option<(&'static str, &'static str)>,
+    /// The rules that other wishes break.
+    pub objections: Objections,
     /// What it holds images to.
     pub rules: &'static [Rule],
+}
+
+/// The rules that a wish can break besides those about formats; `None` where nothing is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Objections {
+    /// By any image that needs a parent.
+    pub parent: Option<&'static str>,
+    /// By other adapters.
+    pub adapter: Option<&'static str>,
+    /// By other block sizes.
+    pub block_size: Option<&'static str>,
+    /// By other endings of the file name than those that go with the format of a name.
+    pub ending: Option<(&'static str, Endings)>,
+}
+
+/// The endings that the name of an image of that format may have, the best first; none if any.
+pub type Endings = fn(&str) -> &'static [&'static str];
+
+impl Objections {
+    const NONE: Self = Self {
+        parent: None,
+        adapter: None,
+        block_size: None,
+        ending: None,
+    };
 }
 
 /// Something that an image must be or have for a profile.

@@ -1,10 +1,11 @@
 //! How an image is written for a profile: format, variant, sizes, and what else must be right.
 
-use super::{Profile, Rule};
+use super::{Profile, Rule, a_title, size_text, title, variants, vmdk_tests};
 use crate::{
     Error, ErrorKind, Format, Result, Subformat,
     format::{self, Options},
 };
+use std::path::Path;
 
 /// A way of writing images that a profile takes.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,22 @@ pub struct Sizes {
     pub range_rule: Option<&'static str>,
 }
 
+/// What the writing must be able to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Make a child that holds only differences to a parent.
+    pub child: bool,
+    /// Write front to back, so to a pipe.
+    pub streams: bool,
+}
+
+impl Needs {
+    /// True if `subformat` can do it.
+    pub fn met_by(self, subformat: &Subformat) -> bool {
+        (!self.child || subformat.child) && (!self.streams || subformat.streams)
+    }
+}
+
 impl Sizes {
     /// What a format takes anyway.
     pub(super) const ANY: Self = Self {
@@ -57,21 +74,20 @@ impl Sizes {
         }
     }
 
-    /// The size that a disk of `size` bytes gets: as it is, or larger, never smaller.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] if the disk is too large.
-    pub fn fit(&self, size: u64) -> Result<u64> {
+    /// The size that a disk of `size` bytes gets: as it is, or larger, never smaller. `None` if the
+    /// disk is too large.
+    pub fn fit(&self, size: u64) -> Option<u64> {
         let fitted = size.max(self.least).checked_next_multiple_of(self.unit);
-        fitted.filter(|f| *f <= self.most).ok_or_else(|| {
-            let because = self.range_rule.and_then(super::rule).map(because);
-            let detail = format!(
-                "of {size} bytes is more than the {} that are taken{}",
-                self.most,
-                because.unwrap_or_default()
-            );
-            Error::new(ErrorKind::Unsupported, "disk", detail)
-        })
+        fitted.filter(|f| *f <= self.most)
+    }
+
+    /// The largest size, as the end of a sentence.
+    fn limit(&self) -> String {
+        match self.most.saturating_add(512) {
+            // One sector less than a round number is what is left of "less than".
+            beyond if beyond.is_multiple_of(1 << 30) => format!("less than {}", size_text(beyond)),
+            _ => format!("{} at most", size_text(self.most)),
+        }
     }
 
     /// Why a disk of `size` bytes gets another size.
@@ -124,17 +140,30 @@ impl Shape {
         Ok((format, format::subformat(format, Some(self.subformat))?))
     }
 
+    /// The size that a disk of `size` bytes gets for `profile`: as it is, or larger, never smaller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if the disk is too large, with the rule that says so.
+    pub fn fit(&self, profile: &Profile, size: u64) -> Result<u64> {
+        self.sizes.fit(size).ok_or_else(|| {
+            let why = match self.sizes.range_rule {
+                Some(rule) => because(Some(rule)),
+                None => format!(": {} holds no more", a_title(self.format)),
+            };
+            let (name, limit) = (profile.name, self.sizes.limit());
+            let detail = format!("{}, but {name} takes {limit}{why}", size_text(size));
+            Error::new(ErrorKind::Unsupported, "virtual size", detail)
+        })
+    }
+
     /// The options of the new image; what `wanted` says goes first, if it may be.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a wish that the profile does not take.
+    /// [`ErrorKind::Usage`] for a wish that is not written for the profile.
     pub fn options(&self, profile: &Profile, wanted: Options) -> Result<Options> {
-        let refuse = |part: &'static str, value: String, taken: Vec<String>| {
-            let detail = format!(
-                "{value} is not what {} takes; choose {}",
-                profile.name,
-                taken.join(" or ")
-            );
+        let refuse = |part: &'static str, asked: String, written: &[String], rule| {
+            let (name, written, why) = (profile.name, written.join(", "), because(rule));
+            let detail = format!("for {name} vdisk writes {written}, not {asked}{why}");
             Err(Error::new(ErrorKind::Usage, part, detail))
         };
         if let Some(adapter) = &wanted.adapter
@@ -144,15 +173,19 @@ impl Shape {
                 .iter()
                 .any(|a| a.eq_ignore_ascii_case(adapter))
         {
-            let taken = self.adapters.iter().map(ToString::to_string).collect();
-            return refuse("adapter", format!("'{adapter}'"), taken);
+            let written: Vec<String> = self.adapters.iter().map(ToString::to_string).collect();
+            // A known one is not against the rule: it is only not what is written.
+            let known = vmdk_tests::is_adapter(adapter);
+            let rule = profile.objections.adapter.filter(|_| !known);
+            return refuse("--adapter", format!("'{adapter}'"), &written, rule);
         }
         if let Some(block) = wanted.block_size
             && !self.blocks.is_empty()
             && !self.blocks.contains(&block)
         {
-            let taken = self.blocks.iter().map(|b| format!("{b} bytes")).collect();
-            return refuse("block size", format!("{block} bytes"), taken);
+            let written: Vec<String> = self.blocks.iter().map(|b| size_text(*b)).collect();
+            let rule = profile.objections.block_size;
+            return refuse("--block-size", size_text(block), &written, rule);
         }
         Ok(Options {
             adapter: wanted
@@ -165,22 +198,23 @@ impl Shape {
     }
 }
 
-/// The reason of a rule, as the end of a sentence.
-fn because(rule: &'static Rule) -> String {
-    format!(": {} [{}]", rule.reason, rule.id)
+/// The reason of a rule, if there is one, as the end of a sentence.
+fn because(rule: Option<&str>) -> String {
+    let rule = rule.and_then(super::rule);
+    rule.map_or(String::new(), |r| format!(": {} [{}]", r.reason, r.id))
 }
 
 impl Profile {
-    /// How to write, given what was asked for by name, and what the writing must be able to do.
+    /// How to write, given what was asked for by name, and what it must be able to do.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the rule that speaks against what was asked for.
     ///
     /// ```
-    /// use vdisk_core::profile;
+    /// use vdisk_core::profile::{self, Needs};
     /// let azure = profile::named("azure")?;
-    /// assert_eq!(azure.shape(None, None, |_| true)?.subformat, "fixed");
-    /// let error = azure.shape(Some("vhd"), Some("dynamic"), |_| true).unwrap_err();
+    /// assert_eq!(azure.shape(None, None, Needs::default())?.subformat, "fixed");
+    /// let error = azure.shape(Some("vhd"), Some("dynamic"), Needs::default()).unwrap_err();
     /// assert!(error.to_string().contains("[azure-fixed]"));
     /// # Ok::<(), vdisk_core::Error>(())
     /// ```
@@ -188,31 +222,36 @@ impl Profile {
         &self,
         format: Option<&str>,
         subformat: Option<&str>,
-        fits: impl Fn(&Subformat) -> bool,
+        needs: Needs,
     ) -> Result<&'static Shape> {
         let mut candidates: Vec<&'static Shape> = self.shapes.iter().collect();
-        let mut narrow =
-            |part: &'static str, rule: Option<&str>, asked: &str, keep: &dyn Fn(&Shape) -> bool| {
-                let before = names(&candidates);
-                candidates.retain(|s| keep(s));
-                if !candidates.is_empty() {
-                    return Ok(());
-                }
-                let why = rule.and_then(super::rule).map(because).unwrap_or_default();
-                let detail = format!("{} takes {before}, not {asked}{why}", self.name);
-                Err(Error::new(ErrorKind::Usage, part, detail))
-            };
+        let refuse = |part: &'static str, found: &[&'static Shape], asked: &str, rule| {
+            let (written, why) = (names(found), because(rule));
+            let detail = format!("for {} vdisk writes {written}, not {asked}{why}", self.name);
+            Err(Error::new(ErrorKind::Usage, part, detail))
+        };
         if let Some(format) = format {
-            narrow("format", Some(self.format_rule), format, &|s| {
-                s.format == format
-            })?;
+            let found = candidates.clone();
+            candidates.retain(|s| s.format == format);
+            if candidates.is_empty() {
+                let rule = (!self.takes.contains(&format)).then_some(self.format_rule);
+                return refuse("format", &found, &title(format), rule);
+            }
         }
         if let Some(subformat) = subformat {
-            let same = |s: &Shape| s.subformat.eq_ignore_ascii_case(subformat);
-            narrow("subformat", self.variant_rule, subformat, &same)?;
+            let found = candidates.clone();
+            candidates.retain(|s| s.subformat.eq_ignore_ascii_case(subformat));
+            if candidates.is_empty() {
+                let rule = self.variant_rule.filter(|(format, _)| {
+                    let meant = found.iter().any(|s| s.format == *format);
+                    let known = |f| format::subformat(f, Some(subformat)).is_ok();
+                    meant && format::named(format).is_ok_and(known)
+                });
+                return refuse("subformat", &found, subformat, rule.map(|(_, rule)| rule));
+            }
         }
         // What this build cannot write is left to the error of the last candidate.
-        let able = |s: &Shape| s.resolve().map(|(_, s)| fits(s));
+        let able = |s: &Shape| s.resolve().map(|(_, s)| needs.met_by(s));
         if let Some(shape) = candidates.iter().find(|s| matches!(able(s), Ok(true))) {
             return Ok(shape);
         }
@@ -220,19 +259,48 @@ impl Profile {
             shape.resolve()?;
         }
         let detail = format!(
-            "{} takes {}, which cannot be written in this place",
+            "for {} vdisk writes {}, which cannot be {}",
             self.name,
-            names(&candidates)
+            names(&candidates),
+            match needs.child {
+                true => "a child of another image",
+                false => "written to standard output",
+            }
         );
         Err(Error::new(ErrorKind::Usage, "subformat", detail))
     }
+
+    /// Looks whether an image of `shape` may be called `path`. `named` is true if the user named the
+    /// format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`], with the rule that says so, and a name that would do.
+    pub fn check_name(&self, shape: &Shape, path: &Path, named: bool) -> Result<()> {
+        let ending = path.extension().unwrap_or_default();
+        let (name, format) = (self.name, shape.format);
+        let detail = if let Some((rule, endings)) = self.objections.ending {
+            let taken = endings(format);
+            if taken.iter().any(|e| ending.eq_ignore_ascii_case(e)) {
+                return Ok(());
+            }
+            let (best, why) = (taken.first().copied(), because(Some(rule)));
+            format!(
+                "for {name} the name of {} must end in .{}{why}",
+                a_title(format),
+                best.unwrap_or(format)
+            )
+        } else if format == "raw" && !named && format::by_extension(path).is_none() {
+            format!(
+                "for {name} a raw disk is written, which only its name can tell: give it an ending, such as disk.raw, or name the format"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Usage, "file name", detail).path(path))
+    }
 }
 
-/// `vhd dynamic or vhd fixed`
+/// `VHD (dynamic, fixed)`
 fn names(shapes: &[&'static Shape]) -> String {
-    let names: Vec<String> = shapes
-        .iter()
-        .map(|s| format!("{} {}", s.format, s.subformat))
-        .collect();
-    names.join(" or ")
+    variants(shapes.iter().map(|s| (s.format, s.subformat)))
 }

@@ -1,5 +1,6 @@
 //! The image that is held to rules: opened once, looked into once, whatever the number of rules.
 
+use super::{Broken, Verdict, title};
 use crate::{
     Disk, Job, Layer, Result,
     storage::ImageFile,
@@ -58,6 +59,14 @@ impl<'a> Subject<'a> {
     /// The name of the format; of a package, not of the disk in it.
     pub(super) fn format(&self) -> &'static str {
         self.layer.format().name()
+    }
+
+    /// The format is one of these.
+    pub(super) fn is_one_of(&self, formats: &[&str]) -> Result<Verdict> {
+        if formats.contains(&self.format()) {
+            return Ok(None);
+        }
+        Broken::new("format", format!("is {}", title(self.format()))).found()
     }
 
     /// The virtual size in bytes.

@@ -1,6 +1,6 @@
 //! What several profiles ask of a VHD. Each answers nothing for an image of another format.
 
-use super::{Broken, Result, Verdict, subject::Subject};
+use super::{Broken, Result, Verdict, size_text, subject::Subject};
 use crate::{
     Deny,
     check::{Checkup, Findings, Severity, is_finding},
@@ -77,7 +77,7 @@ pub(super) fn blocks(subject: &Subject<'_>, taken: &[u64]) -> Result<Verdict> {
     let header = subject.vhd.as_ref().and_then(|v| v.header.as_ref());
     match header.filter(|h| !taken.contains(&u64::from(h.fields.block_size))) {
         Some(header) => {
-            let detail = format!("says {} bytes", header.fields.block_size);
+            let detail = format!("says {}", size_text(header.fields.block_size.into()));
             Broken::new("block size", detail)
                 .at(header.at.saturating_add(32))
                 .found()
@@ -118,8 +118,9 @@ pub(super) fn size(subject: &Subject<'_>) -> Result<Verdict> {
     match &subject.vhd {
         Some(vhd) if vhd.footer.current_size > MOST => {
             let detail = format!(
-                "is {} bytes, and {MOST} are the most",
-                vhd.footer.current_size
+                "is {}, and {} is the most",
+                size_text(vhd.footer.current_size),
+                size_text(MOST)
             );
             Broken::new("virtual size", detail).found()
         }

@@ -1,8 +1,8 @@
 //! VirtualBox: VMDK and VHD, with a strict reader for descriptors.
 
 use super::{
-    Broken, Profile, Result, Rule, Shape, Sizes, Verdict, descriptor_lines, subject::Subject,
-    vhd_tests, vhdx_tests, vmdk_tests,
+    Broken, Objections, Profile, Result, Rule, Shape, Sizes, Verdict, descriptor_lines,
+    subject::Subject, vhd_tests, vhdx_tests, vmdk_tests,
 };
 use crate::check::Severity;
 
@@ -13,6 +13,9 @@ const ADAPTERS: &[&str] = &["lsilogic", "buslogic", "ide"];
 const ROOM: u64 = 4 * 72;
 /// Bytes of a descriptor's area below which VirtualBox was seen to run over its end.
 const AREA: u64 = 20 * 512;
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vmdk", "vhd", "vhdx", "vdi", "qcow2", "ova"];
 
 pub(super) static VIRTUALBOX: Profile = Profile {
     name: "virtualbox",
@@ -27,8 +30,10 @@ pub(super) static VIRTUALBOX: Profile = Profile {
         Shape::new("vhd", "fixed", Sizes::ANY),
         Shape::new("ova", "ova", Sizes::ANY).hardware(OVA_ADAPTERS, 4),
     ],
+    takes: FORMATS,
     format_rule: "vbox-format",
     variant_rule: None,
+    objections: Objections::NONE,
     rules: RULES,
 };
 
@@ -41,10 +46,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VMDK, a VHD, a VHDX, a VDI or a qcow2, or in an OVA",
         reason: "VirtualBox opens these formats, and a raw disk only through a descriptor (VirtualBox, VDBackends)",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vmdk" | "vhd" | "vhdx" | "vdi" | "qcow2" | "ova" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "vbox-descriptor-start",
@@ -200,7 +202,7 @@ static RULES: &[Rule] = &[
         reason: "VirtualBox only reads VHDX, so no machine can start from it (VirtualBox, VHDX.cpp)",
         fix: CONVERT,
         test: |s| match s.format() {
-            "vhdx" => Broken::new("format", "is vhdx").found(),
+            "vhdx" => Broken::new("format", "is VHDX").found(),
             _ => Ok(None),
         },
     },

@@ -53,13 +53,18 @@ pub(super) fn vmfs_extents(subject: &Subject<'_>) -> Result<Verdict> {
     }
 }
 
+/// True if `name` is an adapter that descriptors name.
+pub(super) fn is_adapter(name: &str) -> bool {
+    ADAPTERS.iter().any(|a| a.eq_ignore_ascii_case(name))
+}
+
 /// The adapter is a known one.
 pub(super) fn adapter(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(vmdk) = &subject.vmdk else {
         return Ok(None);
     };
     match vmdk.value("ddb.adaptertype") {
-        Some(adapter) if ADAPTERS.iter().any(|a| a.eq_ignore_ascii_case(adapter)) => Ok(None),
+        Some(adapter) if is_adapter(adapter) => Ok(None),
         Some(adapter) => Broken::new("adapter type", format!("is '{adapter}'"))
             .at(vmdk.at)
             .found(),

@@ -1,12 +1,15 @@
 //! VMware Workstation, Player and Fusion: the hosted kinds of VMDK.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vmdk_tests};
+use super::{Broken, Objections, Profile, Rule, Shape, Sizes, size_text, vmdk_tests};
 use crate::check::Severity;
 
 /// Most bytes of a virtual disk.
 const MOST: u64 = 8 << 40;
 const ADAPTERS: &[&str] = &["lsilogic", "buslogic", "ide", "lsisas1068", "pvscsi"];
 const SIZES: Sizes = Sizes::up_to(MOST, "workstation-size");
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vmdk", "ova"];
 
 pub(super) static WORKSTATION: Profile = Profile {
     name: "workstation",
@@ -17,8 +20,13 @@ pub(super) static WORKSTATION: Profile = Profile {
         Shape::new("vmdk", "monolithicFlat", SIZES).hardware(ADAPTERS, 8),
         Shape::new("vmdk", "twoGbMaxExtentFlat", SIZES).hardware(ADAPTERS, 8),
     ],
+    takes: FORMATS,
     format_rule: "workstation-vmdk",
-    variant_rule: Some("workstation-type"),
+    variant_rule: Some(("vmdk", "workstation-type")),
+    objections: Objections {
+        adapter: Some("workstation-adapter"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -31,10 +39,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VMDK, or in an OVA",
         reason: "Workstation attaches no other format, and imports OVA (VMware, Workstation Pro documentation)",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vmdk" | "ova" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "workstation-type",
@@ -64,7 +69,7 @@ static RULES: &[Rule] = &[
         fix: "split what the disk holds",
         test: |s| match s.size() {
             size if size <= MOST => Ok(None),
-            size => Broken::new("virtual size", format!("is {size} bytes")).found(),
+            size => Broken::new("virtual size", format!("is {}", size_text(size))).found(),
         },
     },
     Rule {

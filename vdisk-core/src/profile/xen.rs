@@ -1,9 +1,12 @@
 //! XenServer and XCP-ng: dynamic VHDs that `vhd-util check` passes.
 
-use super::{Broken, Profile, Rule, Shape, Sizes, vhd_tests};
+use super::{Objections, Profile, Rule, Shape, Sizes, vhd_tests};
 use crate::check::Severity;
 
 const BLOCK: u64 = 2 << 20;
+
+/// What it takes, whether vdisk writes it or not.
+const FORMATS: &[&str] = &["vhd"];
 
 pub(super) static XEN: Profile = Profile {
     name: "xen",
@@ -11,8 +14,13 @@ pub(super) static XEN: Profile = Profile {
     shapes: &[
         Shape::new("vhd", "dynamic", Sizes::up_to(vhd_tests::MOST, "xen-size")).blocks(&[BLOCK]),
     ],
+    takes: FORMATS,
     format_rule: "xen-vhd",
-    variant_rule: Some("xen-dynamic"),
+    variant_rule: Some(("vhd", "xen-dynamic")),
+    objections: Objections {
+        block_size: Some("xen-block-size"),
+        ..Objections::NONE
+    },
     rules: RULES,
 };
 
@@ -25,10 +33,7 @@ static RULES: &[Rule] = &[
         demand: "The image is a VHD",
         reason: "storage repositories keep disks as VHD, and imports without a converter take nothing else (XenCenter, \"Disk image formats\")",
         fix: CONVERT,
-        test: |s| match s.format() {
-            "vhd" => Ok(None),
-            other => Broken::new("format", format!("is {other}")).found(),
-        },
+        test: |s| s.is_one_of(FORMATS),
     },
     Rule {
         id: "xen-dynamic",

@@ -1,7 +1,7 @@
 //! For each rule, what breaks it and nothing else. Positions are those of the specifications.
 
 use crate::image::{Image, Memory};
-use vdisk_core::profile;
+use vdisk_core::profile::{self, Needs};
 
 /// An image that passes, and what is done to it.
 pub(crate) struct Row {
@@ -34,7 +34,7 @@ const fn row(
 fn again(image: &mut Image, profile: &str, (format, subformat): (&str, &str), size: u64) {
     let profile = profile::named(profile).unwrap();
     let shape = profile
-        .shape(Some(format), Some(subformat), |_| true)
+        .shape(Some(format), Some(subformat), Needs::default())
         .unwrap();
     *image = Image::written(profile, shape, size);
 }
@@ -145,7 +145,7 @@ pub(crate) static ROWS: &[Row] = &[
             profile::named("xen").unwrap(),
             profile::named("xen")
                 .unwrap()
-                .shape(None, None, |_| true)
+                .shape(None, None, Needs::default())
                 .unwrap(),
             20 << 20,
         );
