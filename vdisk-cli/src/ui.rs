@@ -27,7 +27,7 @@ pub(crate) struct GlobalArgs {
     /// bytes; errors stay text
     #[arg(long, global = true)]
     json: bool,
-    /// No progress, no warnings, no summaries
+    /// No progress, no warnings, no summaries of what was written; what was asked for is shown
     #[arg(short, long, global = true)]
     quiet: bool,
     /// How progress is shown on standard error
@@ -139,7 +139,7 @@ impl Ui {
         self.write(|out| report.text(out))
     }
 
-    /// Shows what was done: the text is left out if the user wants quiet.
+    /// Shows what was written: the text is left out if the user wants quiet.
     pub(crate) fn summary(&mut self, report: &impl Report) -> Result<()> {
         if self.quiet && !self.json {
             return Ok(());

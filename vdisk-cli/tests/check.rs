@@ -19,6 +19,9 @@ use std::{
 };
 use support::{Dice, Said, contents, peers::Qemu, run, sha256, vdisk, vdisk_hash};
 
+/// The verdict on an image in order whose data were not read.
+const LOOKED: &str = "nothing wrong found; data not read (--deep reads it)";
+
 /// 100 grains, of which some are zeros, and the digest of the disk.
 fn sparse(folder: &Path, name: &str, subformat: &str) -> String {
     let bytes = contents(&mut Dice(7), 100 << 16);
@@ -80,10 +83,12 @@ fn a_clean_image_is_reported_as_such() {
         report,
         json!({
             "schema": 1, "path": "a.vmdk", "format": "vmdk", "layers": 1, "findings": [],
-            "counts": {}, "verdict": "nothing is wrong", "repaired": [], "backups": [],
+            "counts": {}, "verdict": LOOKED, "repaired": [], "dry_run": false, "backups": [],
         })
     );
     let text = vdisk(temp.path(), &["check", "a.vmdk"]).good();
+    assert_eq!(text, format!("a.vmdk: {LOOKED}\n"));
+    let text = vdisk(temp.path(), &["check", "a.vmdk", "--deep", "-q"]).good();
     assert_eq!(text, "a.vmdk: nothing is wrong\n");
 }
 
@@ -136,6 +141,7 @@ fn repair_shows_does_and_undoes() {
     let (code, report) = check(folder, &["a.vmdk", "--repair", "--dry-run"]);
     assert_eq!(code, Some(1), "{report}");
     assert_eq!(report["repaired"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["dry_run"], true);
     assert!(
         fs::read(folder.join("a.vmdk")).unwrap() == damaged,
         "a dry run wrote"
@@ -149,9 +155,21 @@ fn repair_shows_does_and_undoes() {
         report["backups"],
         json!(["a.vmdk.backup-1", "a.vmdk.backup-2"])
     );
-    assert_eq!(report["verdict"], "nothing is wrong");
+    assert_eq!(
+        (&report["verdict"], &report["dry_run"]),
+        (&json!(LOOKED), &json!(false))
+    );
     assert_eq!(vdisk_hash(folder, "a.vmdk"), digest);
 
+    let repaired = fs::read(folder.join("a.vmdk")).unwrap();
+    let said = vdisk(folder, &["check", "--undo", "a.vmdk.backup-1"]);
+    assert_eq!(said.code, Some(3), "{said:#?}");
+    assert!(said.err.contains("undo a.vmdk.backup-2 first"), "{said:#?}");
+    for flag in ["--dry-run", "--repair", "--deep", "--chain"] {
+        let said = vdisk(folder, &["check", "--undo", "a.vmdk.backup-2", flag]);
+        assert_eq!(said.code, Some(2), "{said:#?}");
+    }
+    assert!(fs::read(folder.join("a.vmdk")).unwrap() == repaired);
     for backup in ["a.vmdk.backup-2", "a.vmdk.backup-1"] {
         let said = vdisk(folder, &["check", "--undo", backup]).good();
         assert_eq!(said, format!("a.vmdk: restored from {backup}\n"));
@@ -165,7 +183,80 @@ fn undo_refuses_what_is_no_backup() {
     fs::write(temp.path().join("a.vmdk.backup-1"), b"nothing").unwrap();
     let said = vdisk(temp.path(), &["check", "--undo", "a.vmdk.backup-1"]);
     support::assert_refused(&said);
-    assert!(said.err.contains("is damaged, or no backup"), "{said:#?}");
+    let sentence = "is not a backup made by vdisk, or is damaged";
+    assert!(said.err.contains(sentence), "{said:#?}");
+}
+
+#[test]
+fn undo_refuses_another_state_and_says_what_is_missing() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    sparse(folder, "a.vmdk", "monolithicSparse");
+    edit(folder, "a.vmdk", |b| b[72] = 1);
+    vdisk(folder, &["check", "a.vmdk", "--repair"]).good();
+    edit(folder, "a.vmdk", |b| b.extend([0; 512]));
+    let longer = fs::read(folder.join("a.vmdk")).unwrap();
+    let undo = || vdisk(folder, &["check", "--undo", "a.vmdk.backup-1"]);
+    let said = undo();
+    assert_eq!(said.code, Some(3), "{said:#?}");
+    let sentence = "was changed since a.vmdk.backup-1 was made; nothing was restored";
+    assert!(said.err.contains(sentence), "{said:#?}");
+    assert!(fs::read(folder.join("a.vmdk")).unwrap() == longer);
+    fs::remove_file(folder.join("a.vmdk")).unwrap();
+    let said = undo();
+    support::assert_refused(&said);
+    let sentence = "a.vmdk.backup-1: backup: belongs beside a.vmdk, which is not there";
+    assert!(said.err.contains(sentence), "{said:#?}");
+}
+
+/// One is not many, and what a repair cannot do is said.
+#[test]
+fn the_verdict_counts() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    sparse(folder, "a.vmdk", "monolithicSparse");
+    let verdict = |more: &[&str]| {
+        let (_, report) = check(folder, &[&["a.vmdk"], more].concat());
+        report["verdict"].as_str().unwrap().to_owned()
+    };
+    edit(folder, "a.vmdk", |b| b[72] = 1);
+    assert_eq!(verdict(&[]), "1 warning; 1 can be repaired");
+    assert_eq!(verdict(&["--repair"]), LOOKED);
+    // One grain in both copies of its entry: neither is a witness.
+    edit(folder, "a.vmdk", |b| {
+        for copy in [false, true] {
+            let at = table(b, copy);
+            put32(b, at, 1 << 30);
+        }
+    });
+    let before = fs::read(folder.join("a.vmdk")).unwrap();
+    let counts = verdict(&[]);
+    assert!(counts.ends_with("; nothing can be repaired"), "{counts}");
+    assert!(
+        counts.starts_with("1 error") || counts.starts_with("2 errors"),
+        "{counts}"
+    );
+    let counts = verdict(&["--repair"]);
+    assert!(counts.ends_with("; nothing could be repaired"), "{counts}");
+    assert!(fs::read(folder.join("a.vmdk")).unwrap() == before);
+    // All that are counted, also those that are not listed.
+    vdisk(folder, &["create", "b.vmdk", "--size", "20M"]).good();
+    edit(folder, "b.vmdk", |b| {
+        for copy in [false, true] {
+            let at = table(b, copy);
+            b[at..at + 2048].fill(0xee);
+        }
+    });
+    let (_, report) = check(folder, &["b.vmdk"]);
+    let counts = report["counts"].as_object().unwrap().values();
+    let all: u64 = counts.map(|c| c.as_u64().unwrap()).sum();
+    assert!(all > 200, "{report}");
+    let counts = report["verdict"].as_str().unwrap();
+    let said: u64 = counts
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse::<u64>().ok())
+        .sum();
+    assert_eq!(said, all, "{report}");
 }
 
 /// A limit on the size of files stands for a disk that is full.
@@ -429,7 +520,7 @@ fn a_large_image_needs_little_memory_and_time() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(text.ends_with("big.vmdk: nothing is wrong\n"), "{text}");
+    assert!(text.ends_with(&format!("big.vmdk: {LOOKED}\n")), "{text}");
     assert!(
         start.elapsed() < Duration::from_secs(120),
         "{:?}",

@@ -71,7 +71,8 @@ fn other_programs_take_apart_what_vdisk_writes() {
         }
         let checked = vdisk_json(folder, &["check", "--deep", "vm.ova"]);
         // Notes may be there: they need nothing.
-        assert_eq!(checked["verdict"], "nothing is wrong", "{checked}");
+        let verdict = checked["verdict"].as_str().unwrap();
+        assert!(verdict.starts_with("nothing is wrong"), "{checked}");
     }
 }
 
@@ -155,7 +156,8 @@ fn vdisk_reads_packages_that_others_make() {
         );
         let checked = vdisk_json(folder, &["check", "--deep", "vm.ova"]);
         // Notes may be there: they need nothing.
-        assert_eq!(checked["verdict"], "nothing is wrong", "{checked}");
+        let verdict = checked["verdict"].as_str().unwrap();
+        assert!(verdict.starts_with("nothing is wrong"), "{checked}");
     }
 }
 
@@ -189,6 +191,15 @@ fn messages_say_how_to_go_on() {
     for arguments in [&["info", "bad.ova"][..], &["map", "bad.ova"]] {
         vdisk(folder, arguments).good();
     }
+    // A check that reads no data does not call them right; one that does compares, if it may.
+    let said = vdisk(folder, &["check", "bad.ova"]).good();
+    assert!(said.contains("data not read"), "{said}");
+    let said = vdisk(folder, &["check", "--deep", "bad.ova"]);
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert!(said.out.contains("[digest]"), "{said:#?}");
+    let said = vdisk(folder, &["check", "--deep", "--no-verify", "bad.ova"]);
+    assert!(!said.out.contains("[digest]"), "{said:#?}");
+    assert!(said.out.contains("[digests-skipped]"), "{said:#?}");
     let said = vdisk(folder, &["hash", "--no-verify", "bad.ova"]);
     assert!(!said.err.contains("manifest"), "{said:#?}");
 

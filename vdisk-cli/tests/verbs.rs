@@ -36,7 +36,7 @@ fn info_shows_what_an_image_is() {
         .run("info a.raw --files")
         .code(0)
         .prints("virtual size:      1 MiB (1048576 bytes)")
-        .prints("verdict:           all parents found")
+        .prints("verdict:           needs no parent; contents not read")
         .prints("  image          a.raw: ");
     let json = folder.run("info a.raw --json").code(0).json();
     assert_eq!(json["schema"], 1);

@@ -148,17 +148,28 @@ impl fmt::Display for Finding {
 pub struct Findings {
     list: Vec<Finding>,
     counts: BTreeMap<&'static str, u64>,
-    worst: Option<Severity>,
+    severities: BTreeMap<Severity, u64>,
 }
 
 impl Findings {
     /// Adds one.
     pub fn add(&mut self, finding: Finding) {
-        self.worst = self.worst.max(Some(finding.severity));
+        *self.severities.entry(finding.severity).or_default() += 1;
         let count = self.counts.entry(finding.rule).or_default();
         *count += 1;
         if *count <= limits::FINDINGS {
             self.list.push(finding);
+        }
+    }
+
+    /// Adds what `error`, met while reading `file`, says, unless a finding says it already.
+    pub fn add_error(&mut self, error: &Error, rule: &'static str, file: &ImageFile) {
+        let finding = Finding::of(error, rule, file);
+        let same = |f: &Finding| {
+            (&f.file, &f.part, &f.detail) == (&finding.file, &finding.part, &finding.detail)
+        };
+        if !self.list.iter().any(same) {
+            self.add(finding);
         }
     }
 
@@ -172,13 +183,22 @@ impl Findings {
         &self.counts
     }
 
+    /// How many findings are this severe, also beyond what was kept.
+    pub fn count(&self, severity: Severity) -> u64 {
+        self.severities.get(&severity).copied().unwrap_or(0)
+    }
+
     /// The worst severity, if anything was found.
     pub fn worst(&self) -> Option<Severity> {
-        self.worst
+        self.severities.last_key_value().map(|(worst, _)| *worst)
     }
 
     /// Adds all that `other` holds.
     pub fn append(&mut self, other: Self) {
+        let mut severities = self.severities.clone();
+        for (severity, count) in other.severities {
+            *severities.entry(severity).or_default() += count;
+        }
         let mut only_counted = other.counts;
         for finding in other.list {
             // Counted when it is added.
@@ -188,7 +208,7 @@ impl Findings {
         for (rule, count) in only_counted {
             *self.counts.entry(rule).or_default() += count;
         }
-        self.worst = self.worst.max(other.worst);
+        self.severities = severities;
     }
 
     /// The same findings, about something that cannot be changed where it lies.

@@ -64,6 +64,38 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
+fn patch(step: &Step, file: &ImageFile) -> Patch {
+    match step {
+        Step::Write(at, new) => Patch::write(file, *at, new.clone()),
+        Step::Copy(from, at, len) => Patch::copy(file, *from, *at, *len),
+        Step::Resize(size) => Patch::resize(file, *size),
+        Step::Flush => Patch::flush(file),
+    }
+}
+
+/// What `step` does to the file `model` if it is stopped after `most` bytes.
+fn make(step: &Step, model: &mut Vec<u8>, most: usize) {
+    match step {
+        Step::Write(at, new) => {
+            let new = &new[..new.len().min(most)];
+            let end = *at as usize + new.len();
+            if end > model.len() && !new.is_empty() {
+                model.resize(end, 0);
+            }
+            if !new.is_empty() {
+                model[*at as usize..end].copy_from_slice(new);
+            }
+        }
+        Step::Copy(from, at, len) => {
+            let (from, len) = (*from as usize, (*len as usize).min(most));
+            model.copy_within(from..from + len, *at as usize);
+        }
+        Step::Resize(_) if most == 0 => {}
+        Step::Resize(size) => model.resize(*size as usize, 0),
+        Step::Flush => {}
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -74,28 +106,9 @@ proptest! {
         let file = open(&path);
         let mut model = bytes(5000);
         let mut patches = Vec::new();
-        for step in steps {
-            patches.push(match step {
-                Step::Write(at, new) => {
-                    let end = at as usize + new.len();
-                    if end > model.len() && !new.is_empty() {
-                        model.resize(end, 0);
-                    }
-                    if !new.is_empty() {
-                        model[at as usize..end].copy_from_slice(&new);
-                    }
-                    Patch::write(&file, at, new)
-                }
-                Step::Copy(from, at, len) => {
-                    model.copy_within(from as usize..(from + len) as usize, at as usize);
-                    Patch::copy(&file, from, at, len)
-                }
-                Step::Resize(size) => {
-                    model.resize(size as usize, 0);
-                    Patch::resize(&file, size)
-                }
-                Step::Flush => Patch::flush(&file),
-            });
+        for step in &steps {
+            make(step, &mut model, usize::MAX);
+            patches.push(patch(step, &file));
         }
         let backups = patch::apply(&patches).unwrap();
         prop_assert!(fs::read(&path).unwrap() == model);
@@ -107,6 +120,98 @@ proptest! {
             patch::undo(&backup).unwrap();
         }
         prop_assert!(fs::read(&path).unwrap() == bytes(5000));
+    }
+
+    /// A program may be killed at any byte of a change, and of the way back.
+    #[test]
+    fn what_was_cut_short_is_undone(
+        steps in steps(), done in 0..12usize, part in 0..700usize, back in 0..5000usize,
+    ) {
+        let (_folder, path) = folder(5000);
+        let file = open(&path);
+        let patches: Vec<Patch> = steps.iter().map(|s| patch(s, &file)).collect();
+        let backups = patch::apply(&patches).unwrap();
+        let mut model = bytes(5000);
+        for (number, step) in steps.iter().enumerate().take(done + 1) {
+            make(step, &mut model, if number < done { usize::MAX } else { part });
+        }
+        fs::write(&path, &model).unwrap();
+        for backup in &backups {
+            patch::undo(backup).unwrap();
+        }
+        if !backups.is_empty() {
+            prop_assert!(fs::read(&path).unwrap() == bytes(5000));
+            model.resize(5000, 0);
+            model[..back].copy_from_slice(&bytes(back));
+            fs::write(&path, &model).unwrap();
+            patch::undo(&backups[0]).unwrap();
+            prop_assert!(fs::read(&path).unwrap() == bytes(5000));
+        }
+    }
+
+    /// A byte that the change neither found nor wrote, or another length: somebody else was there.
+    #[test]
+    fn what_others_changed_is_not_undone(steps in steps(), at in any::<prop::sample::Index>()) {
+        let (_folder, path) = folder(5000);
+        let file = open(&path);
+        let mut stages = vec![bytes(5000)];
+        let mut touched = Vec::new();
+        for step in &steps {
+            let mut model = stages.last().unwrap().clone();
+            match step {
+                Step::Write(at, new) => touched.extend(*at..*at + new.len() as u64),
+                Step::Copy(_, at, len) => touched.extend(*at..*at + len),
+                Step::Resize(size) => touched.extend(*size..5000),
+                Step::Flush => {}
+            }
+            make(step, &mut model, usize::MAX);
+            stages.push(model);
+        }
+        let last = stages.last().unwrap();
+        touched.retain(|at| (*at as usize) < last.len());
+        prop_assume!(!touched.is_empty() && last != &stages[0]);
+        let backup = patch::apply(&steps.iter().map(|s| patch(s, &file)).collect::<Vec<_>>())
+            .unwrap()
+            .remove(0);
+        let at = touched[at.index(touched.len())] as usize;
+        let had: Vec<u8> = stages.iter().filter_map(|s| s.get(at)).copied().collect();
+        let foreign = (1..=255).find(|b| !had.contains(b)).unwrap();
+        let mut changed = last.clone();
+        changed[at] = foreign;
+        let longest = stages.iter().map(Vec::len).max().unwrap();
+        let mut longer = last.clone();
+        longer.resize(longest + 1, 0);
+        for other in [changed, longer] {
+            fs::write(&path, &other).unwrap();
+            let error = patch::undo(&backup).expect_err("is refused");
+            prop_assert_eq!(error.kind(), ErrorKind::Conflict);
+            prop_assert!(error.to_string().ends_with(
+                "a.img: undo: was changed since a.img.backup-1 was made; nothing was restored"
+            ), "{}", error);
+            prop_assert!(fs::read(&path).unwrap() == other);
+        }
+        fs::write(&path, last).unwrap();
+        patch::undo(&backup).unwrap();
+        prop_assert!(fs::read(&path).unwrap() == bytes(5000));
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_is_undone_from_either_state_and_no_other() {
+    let (_folder, path) = folder(1000);
+    let backup = patch::apply(&[Patch::replace(&open(&path), b"new text".to_vec())])
+        .unwrap()
+        .remove(0);
+    for other in [&b"new texts"[..], b"new tex", b"new_text"] {
+        fs::write(&path, other).unwrap();
+        let error = patch::undo(&backup).expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(fs::read(&path).unwrap() == other);
+    }
+    for state in [&b"new text"[..], &bytes(1000)] {
+        fs::write(&path, state).unwrap();
+        patch::undo(&backup).unwrap();
+        assert!(fs::read(&path).unwrap() == bytes(1000));
     }
 }
 
@@ -143,11 +248,35 @@ fn backups_get_names_of_their_own() {
         let name = format!("a.img.backup-{number}");
         assert_eq!(backups, [folder.path().join(name)]);
     }
-    // In reverse order they lead back to the start.
-    for number in [3, 2, 1] {
-        patch::undo(&folder.path().join(format!("a.img.backup-{number}"))).unwrap();
+    // A number is not given twice, so that the highest is always the last.
+    fs::remove_file(folder.path().join("a.img.backup-1")).unwrap();
+    let backups = patch::apply(&[Patch::write(&open(&path), 0, vec![4])]).unwrap();
+    assert_eq!(backups, [folder.path().join("a.img.backup-4")]);
+}
+
+/// In reverse order they lead back to the start, whether they changed the same bytes or others.
+#[test]
+fn the_last_change_is_undone_first() {
+    for distance in [0, 10] {
+        let (folder, path) = folder(100);
+        for number in 1..=3u8 {
+            let at = u64::from(number) * distance;
+            patch::apply(&[Patch::write(&open(&path), at, vec![200 + number])]).unwrap();
+        }
+        let backup = |number: u8| folder.path().join(format!("a.img.backup-{number}"));
+        for last in [3, 2, 1] {
+            let before = fs::read(&path).unwrap();
+            for early in 1..last {
+                let error = patch::undo(&backup(early)).expect_err("is refused");
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                let sentence = format!("undo a.img.backup-{last} first; nothing was restored");
+                assert!(error.to_string().ends_with(&sentence), "{error}");
+                assert!(fs::read(&path).unwrap() == before);
+            }
+            patch::undo(&backup(last)).unwrap();
+        }
+        assert!(fs::read(&path).unwrap() == bytes(100));
     }
-    assert!(fs::read(&path).unwrap() == bytes(100));
 }
 
 /// Checks that nothing is written, whatever the reason.
@@ -262,6 +391,9 @@ fn a_backup_names_a_file_beside_it_and_no_other() {
     // Moved elsewhere, it finds no file of that name there, and does not look back.
     let moved = inner.join("a.img.backup-1");
     fs::rename(&backup, &moved).unwrap();
-    assert_eq!(patch::undo(&moved).err().unwrap().kind(), ErrorKind::Io);
+    let error = patch::undo(&moved).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let sentence = "belongs beside a.img, which is not there";
+    assert!(error.to_string().ends_with(sentence), "{error}");
     assert_eq!(fs::read(&path).unwrap()[0], 1);
 }

@@ -26,12 +26,18 @@ use vdisk_core::{
 ///
 /// --repair changes the image in place, after saving every byte that it replaces in a file
 /// NAME.backup-N beside it; --undo BACKUP puts them back. Findings that would need a guess are left
-/// alone. No other program may have the image open meanwhile.
+/// alone. No other program may have the image open meanwhile: vdisk notices only programs that lock
+/// it. --undo refuses an image that was changed since, and undoes the last of several repairs first.
+///
+/// Of a package with several disks all are checked; PACKAGE::NAME checks one. With --deep the
+/// digests in the manifest are compared, too. Packages are not repaired.
 ///
 /// JSON: schema, path, format, layers, findings (severity, rule, file, part, detail, at, repair),
 /// counts (an object: rule, how often; at most 100 findings of a rule are listed), verdict,
-/// repaired (actions), backups (paths).
+/// repaired (actions; with --dry-run what would be done), dry_run, backups (paths).
+/// Of --undo: schema, restored, backup (paths).
 #[derive(clap::Args)]
+#[command(override_usage = "vdisk check [OPTIONS] IMAGE\n       vdisk check --undo BACKUP")]
 pub(crate) struct Args {
     /// The image
     #[arg(required_unless_present = "undo")]
@@ -49,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "repair")]
     dry_run: bool,
     /// Put back what a repair replaced, from the backup it made
-    #[arg(long, value_name = "BACKUP", conflicts_with_all = ["image", "repair", "deep", "chain"])]
+    #[arg(long, value_name = "BACKUP", conflicts_with_all = ["image", "repair", "dry_run", "deep", "chain"])]
     undo: Option<PathBuf>,
     #[command(flatten)]
     input: InputArgs,
@@ -102,7 +108,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         layers: outcome.layers,
         findings: outcome.findings.list().iter().map(Found::of).collect(),
         counts: outcome.findings.counts().clone(),
-        verdict: verdict(&outcome),
+        verdict: verdict(&outcome, args, repaired.len()),
         repaired,
         backups: backups.iter().map(|b| shown(b)).collect(),
         dry_run: args.dry_run,
@@ -128,22 +134,35 @@ fn actions(outcome: &Outcome) -> Vec<String> {
     actions
 }
 
-fn verdict(outcome: &Outcome) -> String {
-    let count = |severity| {
-        let list = outcome.findings.list().iter();
-        list.filter(|f| f.severity == severity).count()
+/// One sentence; `repaired` is how many repairs were made, or would be.
+fn verdict(outcome: &Outcome, args: &Args, repaired: usize) -> String {
+    let found = &outcome.findings;
+    let count = |severity| match found.count(severity) {
+        0 => None,
+        1 => Some(format!("1 {severity}")),
+        many => Some(format!("{many} {severity}s")),
     };
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let left = outcome
-        .findings
-        .list()
-        .iter()
-        .filter(|f| f.repair.is_some())
-        .count();
-    match (errors, warnings) {
-        (0, 0) => "nothing is wrong".to_owned(),
-        _ => format!("{errors} errors, {warnings} warnings, of which {left} can be repaired"),
+    let counts = [Severity::Error, Severity::Warning, Severity::Note].map(count);
+    let list: Vec<String> = counts.into_iter().flatten().collect();
+    let list = list.join(", ");
+    if found.worst() <= Some(Severity::Note) {
+        let clean = match args.deep {
+            true => "nothing is wrong",
+            false => "nothing wrong found; data not read (--deep reads it)",
+        };
+        return match list.as_str() {
+            "" => clean.to_owned(),
+            notes => format!("{clean}; {notes}"),
+        };
     }
+    let repairs = found.list().iter().filter(|f| f.repair.is_some()).count();
+    let repairs = match (repairs, args.repair, repaired) {
+        (0, true, 0) => "nothing could be repaired".to_owned(),
+        (0, true, _) => "nothing more could be repaired".to_owned(),
+        (0, false, _) => "nothing can be repaired".to_owned(),
+        (some, _, _) => format!("{some} can be repaired"),
+    };
+    format!("{list}; {repairs}")
 }
 
 #[derive(Serialize)]
@@ -156,9 +175,8 @@ struct CheckReport {
     counts: BTreeMap<&'static str, u64>,
     verdict: String,
     repaired: Vec<String>,
-    backups: Vec<String>,
-    #[serde(skip)]
     dry_run: bool,
+    backups: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -192,7 +210,10 @@ impl Found {
 impl Report for CheckReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for action in &self.repaired {
-            let done = if self.dry_run { "would" } else { "repaired" };
+            let done = match self.dry_run {
+                true => "would repair",
+                false => "repaired",
+            };
             writeln!(out, "{done}: {}", printable(action))?;
         }
         for backup in &self.backups {

@@ -29,6 +29,7 @@ use vdisk_core::{
 /// image itself first), complete, verdict, files (role, path, size, allocated; always listed).
 /// Sizes are bytes; stored sizes are what the files take on their medium.
 #[derive(clap::Args)]
+#[command(mut_arg("no_verify", |arg| arg.hide(true)))] // it never compares
 pub(crate) struct Args {
     /// The image
     image: PathBuf,
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         warnings: facts.warnings.clone(),
         chain: layers.iter().map(|l| ChainLayer::of(l)).collect(),
         complete,
-        verdict: verdict(trouble.as_ref()),
+        verdict: verdict(layers.len(), trouble.as_ref()),
         files: layers
             .iter()
             .enumerate()
@@ -88,11 +89,12 @@ fn named_disk(image: &Path, top: &Layer) -> Option<String> {
     top.format().holds_disks().then_some(path)
 }
 
-fn verdict(trouble: Option<&Error>) -> String {
-    trouble.map_or(
-        "all parents found; contents not read".to_owned(),
-        ToString::to_string,
-    )
+fn verdict(layers: usize, trouble: Option<&Error>) -> String {
+    match (trouble, layers) {
+        (Some(error), _) => error.to_string(),
+        (None, 1) => "needs no parent; contents not read".to_owned(),
+        (None, _) => "all parents found; contents not read".to_owned(),
+    }
 }
 
 fn files(depth: usize, layer: &Layer) -> impl Iterator<Item = File> {

@@ -21,6 +21,7 @@ use vdisk_core::{
 /// JSON: an array, as `qemu-img map --output=json` prints it; each element has schema, start,
 /// length, depth, present, zero, data, compressed, and, where they apply, offset and file.
 #[derive(clap::Args)]
+#[command(mut_arg("no_verify", |arg| arg.hide(true)))] // it never compares
 pub(crate) struct Args {
     /// The image; its parents are found and followed
     image: PathBuf,

@@ -21,7 +21,8 @@ use vdisk_core::{
 /// Change what an image says about itself: adapter, UUID, the parent's name
 ///
 /// Contents are not touched. All that is replaced is saved first in a file NAME.backup-N beside the
-/// image; `vdisk check --undo BACKUP` puts it back. No other program may have the image open.
+/// image; `vdisk check --undo BACKUP` puts it back. No other program may have the image open: vdisk
+/// notices only programs that lock it.
 ///
 /// In a VMDK lines of the descriptor change, and everything else in it stays as it is; if there is
 /// no room for a line inside a single-file disk, nothing is changed. A VHD has only its UUID.
@@ -80,7 +81,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         let backups = patch::apply(&plan.patches)?;
         report.backups = backups.iter().map(|b| shown(b)).collect();
     }
-    ui.print(&report)?;
+    if args.dry_run {
+        ui.print(&report)?;
+    } else {
+        ui.summary(&report)?;
+    }
     Ok(Exit::Done)
 }
 

@@ -11,7 +11,8 @@ use std::path::Path;
 /// How much of an image is checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extent {
-    /// Read and unpack all data, not the tables only.
+    /// Read and unpack all data, not the tables only, and compare the digests of packages if
+    /// [`OpenOptions::verify`] is set.
     pub deep: bool,
     /// Check the parents as thoroughly as the image.
     pub chain: bool,
@@ -130,10 +131,7 @@ fn one(
     match format.check(file.clone(), &checkup, findings) {
         Err(error) if is_finding(&error) => {
             // A format's check may stop at what its findings already say.
-            let known = |f: &Finding| f.part == error.part() && f.detail == error.detail();
-            if !findings.list().iter().any(known) {
-                findings.add(Finding::of(&error, "unreadable", file));
-            }
+            findings.add_error(&error, "unreadable", file);
         }
         other => other?,
     }

@@ -56,7 +56,7 @@ pub(super) fn check(file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findi
 fn told(result: Result<()>, file: &ImageFile, findings: &mut Findings) -> Result<()> {
     match result {
         Err(error) if is_finding(&error) || error.kind() == ErrorKind::WrongFormat => {
-            findings.add(Finding::of(&error, "unreadable", file));
+            findings.add_error(&error, "unreadable", file);
             Ok(())
         }
         other => other,
@@ -104,8 +104,8 @@ fn archive(package: &Package<'_>, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-/// What the manifest lists against what there is. Digests of all but the descriptor are compared
-/// by a deep check only: that reads everything.
+/// What the manifest lists against what there is. Digests are compared if that is wanted, and
+/// those of all but the descriptor by a deep check only: that reads everything.
 fn manifest(
     package: &Package<'_>,
     envelope: &Envelope,
@@ -120,6 +120,10 @@ fn manifest(
         findings.add(add(Severity::Note, "manifest-missing", detail.to_owned()));
         return Ok(());
     };
+    if !checkup.context.verify {
+        let detail = "has digests that were not compared, as was wished";
+        findings.add(add(Severity::Note, "digests-skipped", detail.to_owned()));
+    }
     let manifest = match Manifest::read(&file) {
         Ok(manifest) => manifest,
         Err(error) => return told(Err(error), &package.file, findings),
@@ -134,7 +138,7 @@ fn manifest(
         if manifest.of(name).next().is_none() {
             let detail = format!("has no digest of '{name}' that can be checked");
             findings.add(add(Severity::Warning, "digest-missing", detail));
-        } else if checkup.deep || *name == package.descriptor().0 {
+        } else if checkup.context.verify && (checkup.deep || *name == package.descriptor().0) {
             let verified = manifest.verify(name, piece).map(drop);
             if let Err(error) = verified {
                 if !is_finding(&error) {

@@ -1,13 +1,13 @@
-//! Backups: what a change replaces, in a file beside the image, and the way back.
+//! Backups: what a change replaces and what it writes, in a file beside the image.
 //!
 //! A backup carries its own digest, so that half of one is never written over an image.
 
-use super::{Change, PIECE, Patch, open_locked};
+use super::{Change, PIECE, Patch, stages::Stages};
 use crate::{Error, ErrorKind, InFile, Result};
 use sha2::{Digest, Sha256};
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
@@ -16,12 +16,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// First bytes of a backup. Then, little-endian: the length of the file's name and the name, the
-/// length of the file; for each saved piece its offset, its length and its bytes; an offset of all
-/// ones; and the SHA-256 of everything before it.
-const MAGIC: &[u8] = b"vdisk backup 1\n";
+/// First bytes of a backup. Then, little-endian: the length of the file's name and the name; the
+/// length of the file; how many ranges of lengths it has while it is changed, and both ends of each;
+/// for each piece its offset and length, the bytes that the file has there, how many parts of it
+/// are written, and for each the offset, the length and the new bytes; an offset of all ones; and
+/// the SHA-256 of everything before it.
+const MAGIC: &[u8] = b"vdisk backup 2\n";
 /// Ends the list of pieces.
 const LAST: u64 = u64::MAX;
+/// Ranges of lengths that a backup may hold. Repairs have two or three.
+const LENGTHS: u64 = 4096;
 
 /// Saves what `patches` replace in a new file beside theirs; `None` if they replace nothing.
 pub(super) fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
@@ -29,45 +33,26 @@ pub(super) fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
         return Ok(None);
     };
     let path = first.file.path();
-    let size = first.file.size;
     if patches.iter().all(|p| p.change == Change::Flush) {
         return Ok(None);
     }
+    let stages = Stages {
+        file,
+        size: first.file.size,
+        patches,
+    };
     let (backup, made) = create_backup(path)?;
     let written = || -> io::Result<()> {
         // Who may not read the image may not read parts of it either.
         made.set_permissions(file.metadata()?.permissions())?;
-        let mut out = Hashed::new(BufWriter::new(&made));
-        out.write_all(MAGIC)?;
-        let name = path.file_name().unwrap_or(OsStr::new("")).as_bytes();
-        out.number(name.len() as u64)?;
-        out.write_all(name)?;
-        out.number(size)?;
-        for patch in patches {
-            let (start, end) = match &patch.change {
-                Change::Write { at, bytes } => (*at, at.saturating_add(bytes.len() as u64)),
-                Change::Copy { at, len, .. } => (*at, at.saturating_add(*len)),
-                Change::Resize(new) => (*new, size),
-                Change::Replace(_) => (0, size),
-                Change::Flush => continue,
-            };
-            let end = end.min(size);
-            if start >= end {
-                continue;
-            }
-            out.number(start)?;
-            out.number(end - start)?;
-            copy_from(file, start, end, &mut out)?;
-        }
-        out.number(LAST)?;
-        out.finish()?;
+        write_backup(path, &stages, BufWriter::new(&made))?;
         made.sync_all()?;
         folder_of(path).and_then(|f| f.sync_all())
     };
     let written = written();
     if written.is_err() {
         // A backup that is not whole is worth nothing, and nothing was changed yet.
-        let _ = std::fs::remove_file(&backup);
+        let _ = fs::remove_file(&backup);
     }
     written
         .map_err(|e| Error::io("backup", e))
@@ -75,10 +60,52 @@ pub(super) fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
     Ok(Some(backup))
 }
 
-/// A new file `NAME.backup-N` beside `path`.
+fn write_backup(path: &Path, stages: &Stages<'_>, out: impl Write) -> io::Result<()> {
+    let mut out = Hashed::new(out);
+    out.write_all(MAGIC)?;
+    let name = path.file_name().unwrap_or(OsStr::new("")).as_bytes();
+    out.bytes(name)?;
+    out.number(stages.size)?;
+    let lengths = stages.lengths();
+    if lengths.len() as u64 > LENGTHS {
+        return Err(io::Error::other("the length would change too often"));
+    }
+    out.number(lengths.len() as u64)?;
+    for (low, high) in lengths {
+        out.number(low)?;
+        out.number(high)?;
+    }
+    for range in stages.ranges() {
+        let mut at = range.start;
+        while at < range.end {
+            let len = crate::disk::part_len(PIECE, at, range.end) as u64;
+            let piece = at..at.saturating_add(len);
+            out.number(at)?;
+            out.number(len)?;
+            copy_from(stages.file, at, piece.end.min(stages.size), &mut out)?;
+            let steps = 0..stages.patches.len();
+            let mut written = Vec::new();
+            for step in steps {
+                written.extend(stages.written(step, &piece)?);
+            }
+            out.number(written.len() as u64)?;
+            for (at, bytes) in written {
+                out.number(at)?;
+                out.bytes(&bytes)?;
+            }
+            at = piece.end;
+        }
+    }
+    out.number(LAST)?;
+    out.finish()
+}
+
+/// A new file `NAME.backup-N` beside `path`, N higher than all there are.
 fn create_backup(path: &Path) -> Result<(PathBuf, File)> {
-    for number in 1..=9999 {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
+    let name = path.file_name().unwrap_or_default();
+    let highest = backups_of(path).pop().map_or(0, |(number, _)| number);
+    for number in (highest..=u32::MAX).skip(1).take(100) {
+        let mut name = name.to_owned();
         name.push(format!(".backup-{number}"));
         let backup = path.with_file_name(name);
         match File::create_new(&backup) {
@@ -89,6 +116,28 @@ fn create_backup(path: &Path) -> Result<(PathBuf, File)> {
     }
     let detail = "all names for a backup are taken; remove old backups";
     Err(Error::new(ErrorKind::Usage, "backup", detail).path(path))
+}
+
+/// The files beside `path` with the name of a backup of it, with their numbers, oldest first.
+pub(super) fn backups_of(path: &Path) -> Vec<(u32, PathBuf)> {
+    let name = path.file_name().unwrap_or_default();
+    // A folder that cannot be listed has none to compare with.
+    let entries = fs::read_dir(folder_name(path)).into_iter().flatten();
+    let mut found: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let file = entry.ok()?.file_name();
+            Some((number_of(&file, name)?, path.with_file_name(&file)))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The number of the backup `file` of the file `name`, by its name.
+pub(super) fn number_of(file: &OsStr, name: &OsStr) -> Option<u32> {
+    let rest = file.as_bytes().strip_prefix(name.as_bytes())?;
+    let digits = rest.strip_prefix(b".backup-")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn copy_from(file: &File, start: u64, end: u64, out: &mut impl Write) -> io::Result<()> {
@@ -105,34 +154,38 @@ fn copy_from(file: &File, start: u64, end: u64, out: &mut impl Write) -> io::Res
 }
 
 fn folder_of(path: &Path) -> io::Result<File> {
+    File::open(folder_name(path))
+}
+
+fn folder_name(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder),
-        _ => File::open("."),
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 
-/// Restores what the backup at `backup` holds to the file beside it that it was made of. Returns
-/// that file's path.
-///
-/// The backup is read to its end and its digest checked before anything is written. It is not
-/// removed.
-pub fn undo(backup: &Path) -> Result<PathBuf> {
-    let (name, size) = read_backup(backup, |_, _| Ok(()))?;
-    let path = backup.with_file_name(&name);
-    let file = open_locked(&path)?;
-    let io = |e| Error::io("write", e).path(&path);
-    read_backup(backup, |at, bytes| file.write_all_at(bytes, at).map_err(io))?;
-    file.set_len(size).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    Ok(path)
+/// What a backup says of its file as a whole.
+pub(super) struct Head {
+    /// The file's name.
+    pub(super) name: OsString,
+    /// Its length before the change.
+    pub(super) size: u64,
+    /// The lengths that it can have during the change and after it: ranges with both ends.
+    pub(super) lengths: Vec<(u64, u64)>,
 }
 
-/// Reads a backup to its end, piece by piece, and checks it. Returns the file's name and length.
-fn read_backup(
-    backup: &Path,
-    mut piece: impl FnMut(u64, &[u8]) -> Result<()>,
-) -> Result<(OsString, u64)> {
-    let damaged = || Error::corrupt("backup", "is damaged, or no backup").path(backup);
+/// What a backup holds, in order.
+pub(super) enum Entry<'a> {
+    /// `len` bytes of the file at `at`, as far as it had them before the change.
+    Piece { at: u64, len: usize, old: &'a [u8] },
+    /// What the change wrote at `at`, within the piece before.
+    Written { at: u64, bytes: &'a [u8] },
+}
+
+/// Reads a backup to its end, and checks it.
+pub(super) fn read(backup: &Path, mut entry: impl FnMut(Entry<'_>) -> Result<()>) -> Result<Head> {
+    let damaged =
+        || Error::corrupt("backup", "is not a backup made by vdisk, or is damaged").path(backup);
     let io = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => damaged(),
         _ => Error::io("backup", e).path(backup),
@@ -141,39 +194,54 @@ fn read_backup(
     let mut input = Hashed::new(BufReader::new(file));
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic).map_err(io)?;
-    let len = input.take_number().map_err(io)?;
-    if magic != MAGIC || len > 255 {
+    if magic != MAGIC {
         return Err(damaged());
     }
-    let mut name = vec![0; crate::units::buffer_len(len)?];
-    input.read_exact(&mut name).map_err(io)?;
-    let name = OsString::from_vec(name);
+    let mut name = [0; 255];
+    let name = input.take_bytes(&mut name).map_err(io)?;
+    let name = OsString::from_vec(name.ok_or_else(damaged)?.to_vec());
     if Path::new(&name).file_name() != Some(name.as_os_str()) {
         return Err(damaged());
     }
     let size = input.take_number().map_err(io)?;
+    let count = input.take_number().map_err(io)?;
+    if count > LENGTHS {
+        return Err(damaged());
+    }
+    let mut lengths = Vec::new();
+    for _ in 0..count {
+        let low = input.take_number().map_err(io)?;
+        lengths.push((low, input.take_number().map_err(io)?));
+    }
     let mut buf = vec![0; PIECE];
     loop {
-        let mut at = input.take_number().map_err(io)?;
+        let at = input.take_number().map_err(io)?;
         if at == LAST {
             break;
         }
-        let end = at
-            .checked_add(input.take_number().map_err(io)?)
-            .filter(|end| *end <= size)
-            .ok_or_else(damaged)?;
-        while at < end {
-            let len = crate::disk::part_len(PIECE, at, end);
-            let part = buf.get_mut(..len).unwrap_or_default();
-            input.read_exact(part).map_err(io)?;
-            piece(at, part)?;
-            at += len as u64;
+        let len = input.take_number().map_err(io)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= PIECE);
+        let len = len.ok_or_else(damaged)?;
+        let end = at.checked_add(len as u64).ok_or_else(damaged)?;
+        let old = crate::disk::part_len(len, at.min(size), end.min(size));
+        let old = buf.get_mut(..old).unwrap_or_default();
+        input.read_exact(old).map_err(io)?;
+        entry(Entry::Piece { at, len, old })?;
+        for _ in 0..input.take_number().map_err(io)? {
+            let at = input.take_number().map_err(io)?;
+            let bytes = input.take_bytes(&mut buf).map_err(io)?;
+            let bytes = bytes.ok_or_else(damaged)?;
+            entry(Entry::Written { at, bytes })?;
         }
     }
     if !input.digest_matches().map_err(io)? {
         return Err(damaged());
     }
-    Ok((name, size))
+    Ok(Head {
+        name,
+        size,
+        lengths,
+    })
 }
 
 /// Reads or writes, and keeps the digest of all that passed.
@@ -194,6 +262,12 @@ impl<T> Hashed<T> {
 impl<T: Write> Hashed<T> {
     fn number(&mut self, value: u64) -> io::Result<()> {
         self.write_all(&value.to_le_bytes())
+    }
+
+    /// Writes a length, and as many bytes.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.number(bytes.len() as u64)?;
+        self.write_all(bytes)
     }
 
     /// Writes the digest.
@@ -226,6 +300,16 @@ impl<T: Read> Hashed<T> {
         let mut bytes = [0; 8];
         self.read_exact(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Reads a length, and as many bytes; `None` if they are more than `buf` takes.
+    fn take_bytes<'b>(&mut self, buf: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+        let len = usize::try_from(self.take_number()?).unwrap_or(usize::MAX);
+        let Some(bytes) = buf.get_mut(..len) else {
+            return Ok(None);
+        };
+        self.read_exact(bytes)?;
+        Ok(Some(bytes))
     }
 
     /// Reads the digest, and says whether it is that of what was read, and the last there is.

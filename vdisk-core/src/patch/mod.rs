@@ -4,8 +4,10 @@
 //! edit can be shown first, and undone afterwards.
 
 mod backup;
+mod stages;
+mod undo;
 
-pub use backup::undo;
+pub use undo::undo;
 
 use crate::{
     Error, ErrorKind, InFile, Result,

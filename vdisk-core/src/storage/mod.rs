@@ -200,16 +200,11 @@ impl ImageFile {
         let kind = meta.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             let what = if kind.is_dir() {
-                "a folder"
+                "is a folder, not an image"
             } else {
-                "not a regular file"
+                "is not a regular file or block device"
             };
-            return Err(Error::new(
-                crate::ErrorKind::Usage,
-                "open",
-                format!("is {what}, not an image"),
-            )
-            .path(path));
+            return Err(Error::new(crate::ErrorKind::Usage, "open", what).path(path));
         }
         let size = Storage::size(&file)
             .map_err(|e| Error::io("open", e))

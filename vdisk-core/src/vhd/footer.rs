@@ -130,7 +130,7 @@ impl Footers {
                 ),
             ),
             (None, None) => {
-                let detail = "has no footer at the end, and no good copy of it at the start; it is cut short or no VHD";
+                let detail = "is not at the end of the file, nor is a good copy of it at the start: the file is cut short, or no VHD";
                 return Err(Error::corrupt("footer", detail).path(file.path()));
             }
         };

@@ -14,10 +14,14 @@ pub(crate) fn of(
     let log = match replay {
         None => "empty".to_owned(),
         Some(entries) => {
+            let (entries, are) = match entries {
+                1 => ("1 log entry".to_owned(), "is"),
+                _ => (format!("{entries} log entries"), "are"),
+            };
             warnings.push(format!(
-                "the image was not closed: {entries} log entries are applied in memory, and the file is left as it is"
+                "the image was not closed: {entries} {are} applied in memory, and the file is left as it is"
             ));
-            format!("{entries} entries to be replayed")
+            format!("{entries} to be replayed")
         }
     };
     let data_write = header.header.data_write;

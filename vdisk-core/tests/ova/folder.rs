@@ -6,7 +6,10 @@ use crate::{
     fact, image,
 };
 use std::{fs, path::Path};
-use vdisk_core::{ErrorKind, FileResolver, Layer, OpenOptions, Result, open_layer};
+use vdisk_core::{
+    ErrorKind, FileResolver, Job, Layer, OpenOptions, Result, open_layer,
+    ops::check::{Extent, check},
+};
 
 fn open(path: &Path) -> Result<Layer> {
     open_layer(path, &OpenOptions::new(&FileResolver::default()))
@@ -92,4 +95,33 @@ fn files_outside_the_folder_are_refused() {
     fs::write(inside.join("vm.ovf"), ovf(&[disk("gone.vmdk", VMDK, 4096)])).unwrap();
     let error = open(&inside.join("vm.ovf")).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Reference, "{error}");
+}
+
+/// Two disks that end too early: each is said once, and neither hides the other.
+#[test]
+fn what_is_wrong_with_a_disk_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = contents(500, 1);
+    let names = ["a.vmdk", "b.vmdk"];
+    fs::write(
+        at("vm.ovf"),
+        ovf(&names.map(|n| disk(n, VMDK, model.len()))),
+    )
+    .unwrap();
+    for name in names {
+        let bytes = image("vmdk", "streamOptimized", &model);
+        fs::write(at(name), &bytes[..bytes.len() - 1024]).unwrap();
+    }
+    let resolver = FileResolver::default();
+    let options = OpenOptions::new(&resolver);
+    let outcome = check(&at("vm.ovf"), &options, Extent::default(), &Job::default()).unwrap();
+    let list = outcome.findings.list();
+    for name in names {
+        let missing: Vec<_> = list
+            .iter()
+            .filter(|f| f.file == at(name) && f.detail.starts_with("is missing"))
+            .collect();
+        assert_eq!(missing.len(), 1, "{list:#?}");
+    }
 }

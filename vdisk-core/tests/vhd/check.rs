@@ -153,6 +153,20 @@ fn what_is_repaired_qemu_reads_and_it_can_be_undone() {
 }
 
 #[test]
+fn a_copy_with_only_a_wrong_checksum_differs_in_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("a.vhd");
+    let disk = disk(8192);
+    let mut bytes = write(&disk, &spec("dynamic", disk.size()));
+    bytes[65] ^= 1;
+    fs::write(&image, &bytes).unwrap();
+    let (bad, _) = look(&image);
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    let sentence = "differs from the footer in nothing else (";
+    assert!(bad[0].contains(sentence), "{bad:?}");
+}
+
+#[test]
 fn an_image_that_xenserver_has_open_is_told_from_a_cut_one() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("a.vhd");

@@ -161,7 +161,7 @@ fn copy_of_good(
         }
         Some(copy) => format!(
             "has a wrong checksum, and differs from the footer in {}",
-            differences(tail, copy)
+            differences_or_none(tail, copy)
         ),
         None => "is missing at the start of the file".to_owned(),
     };
@@ -190,10 +190,7 @@ fn damaged(
     let detail = match (copy.good, same) {
         (true, _) => format!(
             "has a wrong checksum, and differs from its good copy in {}",
-            match same {
-                true => "nothing else".to_owned(),
-                false => differences(tail, copy),
-            }
+            differences_or_none(tail, copy)
         ),
         (false, true) => {
             "has a wrong checksum, and so has its copy, which agrees with it in all fields"
@@ -239,6 +236,13 @@ fn differences(one: &Candidate, other: &Candidate) -> String {
         .filter(|(_, r)| one.bytes.get(r.clone()) != other.bytes.get(r.clone()));
     let names: Vec<&str> = differing.map(|(name, _)| *name).collect();
     names.join(", ")
+}
+
+/// The same for a footer of which it was said that its checksum is wrong.
+fn differences_or_none(one: &Candidate, other: &Candidate) -> String {
+    Some(differences(one, other))
+        .filter(|names| !names.is_empty())
+        .unwrap_or_else(|| "nothing else".to_owned())
 }
 
 /// Where the footer is, and how long.
