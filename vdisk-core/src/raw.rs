@@ -2,6 +2,7 @@
 
 use crate::{
     Error, FORMATS, Format, Image, ImageWriter, Layer, Layout, Place, Result, Run, Subformat,
+    check::{self, Checkup, Finding, Findings, Severity},
     format::{Context, Facts, Spec},
     storage::ImageFile,
     target::Target,
@@ -63,6 +64,14 @@ impl Format for Raw {
             Image::new(vec![file], Box::new(layout)),
             facts,
         ))
+    }
+    fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
+        let layer = self.open(file.clone(), &checkup.context)?;
+        for warning in &layer.facts().warnings {
+            let finding = Finding::new(Severity::Warning, "raw", &file, "file", warning);
+            findings.add(finding);
+        }
+        check::walk(&layer, checkup, findings)
     }
     fn create<'a>(
         &self,

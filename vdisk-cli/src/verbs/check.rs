@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Also read and unpack all data
     #[arg(long)]
     deep: bool,
-    /// Check the parents as thoroughly as the image
+    /// Check the parents as thoroughly as the image; --repair leaves them alone
     #[arg(long)]
     chain: bool,
     /// Repair what needs no guess, then check again
