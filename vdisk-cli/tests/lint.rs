@@ -319,6 +319,21 @@ fn lint_names_rule_reason_and_fix() {
     assert_eq!(report["profile"], "azure");
     assert_eq!(report["findings"][0]["rule"], "azure-fixed");
     assert_eq!(report["findings"][0]["severity"], "error");
+    // What a rule tells to do does help.
+    folder.run("create e.vhd -s 20M --profile azure").code(0);
+    let behind = [&folder.read("e.vhd")[..], &[0xee; 512]].concat();
+    folder.write("e.vhd", &behind);
+    folder
+        .run("lint e.vhd --profile azure")
+        .code(1)
+        .prints("[azure-footer]");
+    let report = folder.run("lint e.vhd --profile azure --json").json();
+    assert_eq!(
+        report["findings"][0]["fix"],
+        "vdisk convert IMAGE --profile azure -o NEW.vhd"
+    );
+    folder.run("convert e.vhd --profile azure -o f.vhd").code(0);
+    folder.run("lint f.vhd --profile azure").code(0);
     // A note alone is no reason to stop.
     folder.run("create b.raw -s 1G").code(0);
     folder

@@ -12,6 +12,7 @@ mod esxi;
 mod gcp;
 mod hyperv;
 mod shape;
+mod sizes;
 mod subject;
 mod vhd_tests;
 mod vhdx_tests;
@@ -21,7 +22,8 @@ mod words;
 mod workstation;
 mod xen;
 
-pub use shape::{Needs, Shape, Sizes};
+pub use shape::{Needs, Shape};
+pub use sizes::Sizes;
 use subject::Subject;
 use words::a_title;
 pub use words::{size_text, title, variants};
