@@ -62,6 +62,14 @@ fn settings_change_and_nothing_else_does() {
         assert!(said.contains("a.vmdk: ddb.virtualHWVersion: 4 -> 21\n"));
         assert!(said.contains("would "), "{said}");
         assert!(read(folder, image) == before, "a dry run wrote");
+        // What was asked for is shown to the quiet, too; what was written is not.
+        let asked = set(
+            folder,
+            image,
+            &[&arguments[..], &["--dry-run", "-q"]].concat(),
+        )
+        .good();
+        assert_eq!(asked, said);
 
         let said = set(folder, image, &arguments).good();
         assert!(said.contains("backup: a.vmdk.backup-1\n"), "{said}");
@@ -88,7 +96,11 @@ fn settings_change_and_nothing_else_does() {
         }
         let again = set(folder, image, &arguments).good();
         assert_eq!(again, "a.vmdk: nothing to change\n");
-        vdisk(folder, &["check", "--undo", "a.vmdk.backup-1"]).good();
+        let undo = ["check", "--undo", "a.vmdk.backup-1", "--quiet"];
+        assert_eq!(vdisk(folder, &undo).good(), "");
+        let quiet = set(folder, image, &[&arguments[..], &["-q"]].concat()).good();
+        assert_eq!(quiet, "");
+        vdisk(folder, &["check", "--undo", "a.vmdk.backup-2"]).good();
         assert!(
             read(folder, image) == before,
             "{subformat} was not restored"

@@ -120,7 +120,7 @@ const PIECE: usize = 1 << 20;
 
 /// Applies `patches` in order. Returns the backups that were made beside the files, one a file.
 ///
-/// All that will be replaced is saved and flushed first; [`undo`] restores it. Fails before
+/// All that will be replaced is saved and flushed first; [`undo()`] restores it. Fails before
 /// anything is written if a file is not the one that was opened, or has another length, or is
 /// locked by another program.
 ///
