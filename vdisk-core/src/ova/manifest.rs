@@ -6,9 +6,10 @@
 use crate::{Error, Result, limits, ops::hash::hex, storage::ImageFile, units::buffer_len};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
+use std::collections::HashSet;
 
 /// A kind of digest that a manifest may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Algorithm {
     Sha1,
     Sha256,
@@ -84,6 +85,7 @@ impl Manifest {
 
     fn parse(text: &str) -> Result<Self> {
         let mut manifest = Self::default();
+        let mut listed = HashSet::new();
         for (line, number) in text.lines().zip(1usize..) {
             let line =
                 line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\0' | '\u{feff}'));
@@ -104,8 +106,13 @@ impl Manifest {
                 let detail = format!("is not a digest of {} digits", algorithm.digits());
                 return Err(Error::corrupt(place(), detail));
             }
+            let name = name.trim_start_matches("./").to_owned();
+            // Each entry has the file read once.
+            if !listed.insert((name.clone(), algorithm)) {
+                return Err(Error::corrupt(place(), format!("lists '{name}' twice")));
+            }
             manifest.entries.push(Entry {
-                name: name.trim_start_matches("./").to_owned(),
+                name,
                 algorithm,
                 digest,
             });

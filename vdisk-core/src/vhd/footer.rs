@@ -123,6 +123,12 @@ impl Footers {
                 &copy.footer,
                 Some("the footer at the end of the file is damaged; its copy at the start is used"),
             ),
+            (Some(tail), None) if self.strange_copy(tail) => {
+                let detail = "has a wrong checksum and another unique ID than the footer at the start of the file, which may be of a disk inside this one; which is right cannot be told";
+                return Err(Error::corrupt("footer", detail)
+                    .at(tail.at)
+                    .path(file.path()));
+            }
             (Some(tail), None) => (
                 &tail.footer,
                 Some(
@@ -144,6 +150,14 @@ impl Footers {
             },
             warnings,
         })
+    }
+
+    /// True if the start of the file is a good footer of another disk than the damaged `tail`, whose
+    /// type, if it can be believed, says that it has a copy there.
+    fn strange_copy(&self, tail: &Candidate) -> bool {
+        let copy = self.copy.as_ref().filter(|c| c.good);
+        tail.footer.disk_type != FIXED
+            && copy.is_some_and(|c| c.footer.disk_type != FIXED && !same_disk(c, tail))
     }
 
     /// What to say of the copy at the start, if the footer at the end, `tail`, is good.
@@ -179,13 +193,16 @@ pub(crate) fn differ(tail: &Candidate, copy: &Candidate) -> bool {
 
 /// Says whether the footer at the start of the file may stand for the one at the end.
 ///
-/// The start of a fixed disk belongs to the guest, which must not get to say what the file is.
+/// The start of a fixed disk belongs to the guest, which must not get to say what the file is: if
+/// the type at the end is what was damaged, only the unique ID tells whose footer the start is.
 fn is_copy(head: &Candidate, tail: Option<&Candidate>) -> bool {
-    let fits = match tail {
-        None => true,
-        Some(tail) => tail.footer.disk_type != FIXED || tail.footer.uuid == head.footer.uuid,
-    };
+    let fits = tail.is_none_or(|tail| same_disk(head, tail));
     head.good && head.footer.disk_type != FIXED && fits
+}
+
+/// Says whether two footers name the same disk.
+fn same_disk(one: &Candidate, other: &Candidate) -> bool {
+    one.footer.uuid == other.footer.uuid
 }
 
 /// A good footer near the end of the file, of a file that was filled up to a round size.

@@ -188,6 +188,15 @@ pub(crate) fn images() -> Vec<Image> {
                 "manifest, line 1",
             ),
             row(
+                "a manifest that lists the disk twice",
+                |f| {
+                    let more = manifest(&text(DISK, DISK + 512)) + &line("./a.vhd", &vhd());
+                    relisted(f, &more);
+                },
+                "unreadable",
+                "manifest, line 3",
+            ),
+            row(
                 "no digest of the disk",
                 |f| {
                     let one = line("vm.ovf", &text(DISK, DISK + 512));

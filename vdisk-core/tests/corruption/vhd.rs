@@ -2,7 +2,7 @@
 
 use super::{
     table::{Files, Image, put},
-    vhd_rows::{child_rows, fixed_rows, footer_rows, table_rows, xen_rows},
+    vhd_rows::{child_rows, fixed_rows, footer_rows, nested_rows, table_rows, xen_rows},
 };
 
 /// Bytes of a block, which its bitmap of one sector precedes.
@@ -91,6 +91,19 @@ fn fixed() -> Files {
     let mut b: Vec<u8> = (0..SIZE).map(|i| (i / 700) as u8).collect();
     b.extend(footer(2, UUID));
     Files::one("fixed.vhd", b)
+}
+
+/// A fixed disk whose guest wrote a dynamic VHD to its start.
+fn nested() -> Files {
+    let mut b = blocks(3, b"the guest's disk");
+    b.resize(b.len().next_multiple_of(4096), 0);
+    let size = b.len() as u64;
+    let mut footer = footer(2, UUID);
+    be64(&mut footer, 40, size);
+    be64(&mut footer, 48, size);
+    seal(&mut footer, 64);
+    b.extend(footer);
+    Files::one("outer.vhd", b)
 }
 
 fn child() -> Files {
@@ -196,6 +209,7 @@ pub(crate) fn images() -> Vec<Image> {
             footer_rows().into_iter().chain(table_rows()).collect(),
         ),
         image("VHD fixed", fixed, fixed_rows()),
+        image("VHD fixed, with a VHD inside", nested, nested_rows()),
         image("VHD differencing", child, child_rows()),
         image("VHD of XenServer", xen_12, xen_rows()),
         image("VHD of XenServer, batmap 1.1", xen_11, vec![]),

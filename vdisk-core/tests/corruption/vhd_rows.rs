@@ -47,6 +47,12 @@ fn no_parent(f: &mut Files) {
     in_header(f, 600, b"\0\0\0\0");
 }
 
+/// A byte of the footer at the end.
+fn end_byte(f: &mut Files, at: usize, value: u8) {
+    let end = f.main().len() - 512;
+    f.main()[end + at] = value;
+}
+
 #[rustfmt::skip] // a row a line
 pub(crate) fn footer_rows() -> Vec<Row> {
     vec![
@@ -59,7 +65,7 @@ pub(crate) fn footer_rows() -> Vec<Row> {
         row("the footer's checksum", |f| f.main()[FOOTER + 65] ^= 1, "footer-checksum", "footer").warning().repairs(),
         row("a size without a checksum", |f| f.main()[FOOTER + 50] ^= 1, "footer-checksum", "footer").warning().repairs(),
         row("a type without a checksum", |f| f.main()[FOOTER + 63] = 2, "footer-checksum", "footer").warning().repairs(),
-        row("an ID without a checksum", |f| f.main()[FOOTER + 70] ^= 9, "footer-checksum", "footer").warning().repairs(),
+        row("an ID without a checksum", |f| f.main()[FOOTER + 70] ^= 9, "unreadable", "footer"), // the start may be of a disk inside
         row("a copy without a checksum", |f| f.main()[67] ^= 1, "copy-damaged", "copy of the footer").warning().repairs(),
         row("a size in the copy", |f| f.main()[48] = 1, "copy-damaged", "copy of the footer").warning().repairs(),
         row("no copy", |f| f.main()[..512].fill(0), "copy-damaged", "copy of the footer").warning().repairs(),
@@ -132,6 +138,15 @@ pub(crate) fn fixed_rows() -> Vec<Row> {
         row("a header of a fixed disk", |f| in_footer(f.main(), END, 16, &[0; 8]), "data-offset", "footer").note(),
         row("bytes after the footer", |f| f.main().resize(END + 512 + 65536, 0), "trailing-data", "footer").warning(),
         row("reserved bytes", |f| in_footer(f.main(), END, 511, &[1]), "footer-reserved", "footer").note(),
+    ]
+}
+
+#[rustfmt::skip] // a row a line
+pub(crate) fn nested_rows() -> Vec<Row> {
+    vec![
+        row("the type", |f| end_byte(f, 63, 3), "unreadable", "footer"),
+        row("the type, of a differencing disk", |f| end_byte(f, 63, 4), "unreadable", "footer"),
+        row("the checksum", |f| end_byte(f, 64, 0), "footer-checksum", "footer").warning(),
     ]
 }
 
