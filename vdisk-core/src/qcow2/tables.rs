@@ -17,7 +17,7 @@ use crate::{
 use std::{num::NonZeroU64, sync::Arc};
 
 /// Bytes of a table that are read at once.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Pages of the L1 table kept in memory: 64 KiB, for 4 TiB of disk with the usual clusters.
 const L1_PAGES: usize = 16;
 /// Pages of L2 tables kept in memory: 256 KiB, for 2 GiB of disk with the usual clusters.
@@ -28,10 +28,10 @@ const CLUSTERS_KEPT: usize = 4;
 /// Bits of an entry that are a file offset.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The cluster is used once; with an external data file: it has a place.
-const COPIED: u64 = 1 << 63;
+pub(super) const COPIED: u64 = 1 << 63;
 pub(super) const COMPRESSED: u64 = 1 << 62;
 /// The cluster reads as zero, since version 3.
-const ZERO: u64 = 1;
+pub(super) const ZERO: u64 = 1;
 /// Subclusters of a cluster with extended entries.
 const SUBCLUSTERS: u64 = 32;
 
