@@ -61,7 +61,10 @@ pub(super) struct Header {
     pub(super) incompatible: u64,
     #[br(if(version >= 3), pad_before = 8)]
     pub(super) autoclear: u64,
-    #[br(if(version >= 3, HEADER_V2), pad_before = 4)]
+    /// Bits of a refcount are 2 to this power.
+    #[br(if(version >= 3, 4))]
+    pub(super) refcount_order: u32,
+    #[br(if(version >= 3, HEADER_V2))]
     pub(super) length: u32,
     #[br(if(length > HEADER_V3))]
     pub(super) compression: u8,

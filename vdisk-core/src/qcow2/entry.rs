@@ -9,10 +9,10 @@ use crate::units::SECTOR;
 /// Bits of an entry that are a file offset.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The cluster is used once; with an external data file: it has a place.
-const COPIED: u64 = 1 << 63;
+pub(super) const COPIED: u64 = 1 << 63;
 pub(super) const COMPRESSED: u64 = 1 << 62;
 /// The cluster reads as zero, since version 3.
-const ZERO: u64 = 1;
+pub(super) const ZERO: u64 = 1;
 /// Subclusters of a cluster with extended entries.
 pub(super) const SUBCLUSTERS: u64 = 32;
 

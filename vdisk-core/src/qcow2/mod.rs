@@ -10,12 +10,13 @@ mod compressed;
 mod disk_structs;
 mod entry;
 mod layout;
+mod refcounts;
 mod tables;
 
 use crate::{
     Error, ErrorKind, FORMATS, Format, Image, ImageWriter, Layer, ParentRef, Place, Reference,
     Result, Subformat,
-    check::{Checkup, Findings, walk},
+    check::{Checkup, Finding, Findings, Severity, walk},
     format::{Context, Facts, Spec},
     limits,
     storage::ImageFile,
@@ -60,6 +61,11 @@ impl Format for Qcow2 {
 
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         let (files, tables, facts) = parts(file, &checkup.context)?;
+        if facts.warnings.iter().any(|w| w == BACKING_LOST) {
+            let (severity, rule) = (Severity::Warning, "backing-lost");
+            let file = &tables.file;
+            findings.add(Finding::new(severity, rule, file, "header", BACKING_LOST).at(8));
+        }
         check::check(&tables, checkup, findings)?;
         if checkup.deep {
             let layer = Layer::new(&Qcow2, Image::new(files, Box::new(tables)), facts);
@@ -86,6 +92,9 @@ fn parts(file: ImageFile, context: &Context<'_>) -> Result<(Vec<ImageFile>, Tabl
     let compression = compression(&header)?;
     let mut facts = facts(&header, compression);
     facts.parent = parent(&file, &header, &extensions)?;
+    if lost_backing(&header, &extensions) {
+        facts.warnings.push(BACKING_LOST.to_owned());
+    }
     let hole = if facts.parent.is_some() || context.overlay {
         Place::Absent
     } else {
@@ -185,6 +194,17 @@ fn facts(header: &Header, compression: Compression) -> Facts {
         warnings,
         ..Facts::default()
     }
+}
+
+/// What is said if [`lost_backing`].
+const BACKING_LOST: &str = "may have had a backing file: the header has the length of its name, or its format, but \
+     not where its name is; what was in it is read as zeros";
+
+/// True if a trace of a backing file is left, but none can be found. An empty format is what qemu
+/// leaves when it makes an image independent.
+fn lost_backing(header: &Header, extensions: &Extensions) -> bool {
+    let format = extensions.backing_format.as_ref();
+    header.backing_at == 0 && (header.backing_len > 0 || format.is_some_and(|f| !f.is_empty()))
 }
 
 /// The backing file that the header names.

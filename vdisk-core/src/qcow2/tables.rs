@@ -18,7 +18,7 @@ use crate::{
 use std::{num::NonZeroU64, sync::Arc};
 
 /// Bytes of a table that are read at once.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Pages of the L1 table kept in memory: 64 KiB, for 4 TiB of disk with the usual clusters.
 const L1_PAGES: usize = 16;
 /// Pages of L2 tables kept in memory: 256 KiB, for 2 GiB of disk with the usual clusters.

@@ -16,6 +16,11 @@ fn put_be(bytes: &mut [u8], at: usize, value: u64) {
     put(bytes, at, &value.to_be_bytes());
 }
 
+/// Where the refcount of the cluster at `at` is: the block is the last cluster.
+fn refcount(at: usize) -> usize {
+    plain().main().len() - 512 + at / 512 * 2
+}
+
 /// Four clusters of 512 bytes: data, compressed, zero, absent.
 fn plain() -> Files {
     Files::one("disk.qcow2", Shape::sample(3).build().0)
@@ -30,6 +35,16 @@ fn extended() -> Files {
         sectors: 64,
         clusters: vec![Cluster::Plain(Is::Data, false), Cluster::Parts(parts)],
         extended: true,
+        ..Shape::sample(3)
+    };
+    Files::one("disk.qcow2", shape.build().0)
+}
+
+/// As `plain`, with clusters of 16 KiB; the L2 table is at 49152.
+fn large() -> Files {
+    let shape = Shape {
+        cluster_bits: 14,
+        sectors: 128,
         ..Shape::sample(3)
     };
     Files::one("disk.qcow2", shape.build().0)
@@ -152,6 +167,108 @@ pub(crate) fn images() -> Vec<Image> {
                 )
                 .deep(),
                 row(
+                    "no refcount of a cluster",
+                    |f| put(f.main(), refcount(DATA), &[0, 0]),
+                    "refcount-zero",
+                    ENTRY,
+                )
+                .warning(),
+                row(
+                    "no refcount of the header",
+                    |f| put(f.main(), refcount(0), &[0, 0]),
+                    "refcount-zero",
+                    "header",
+                )
+                .warning(),
+                row(
+                    "no refcount of the compressed cluster",
+                    |f| put(f.main(), refcount(DATA + 512), &[0, 0]),
+                    "refcount-zero",
+                    "L2 table 0, entry 1",
+                )
+                .warning(),
+                row(
+                    "no refcount of the L2 table",
+                    |f| put(f.main(), refcount(L2), &[0, 0]),
+                    "refcount-zero",
+                    "L2 table 0",
+                )
+                .warning(),
+                row(
+                    "no refcount block",
+                    |f| put_be(f.main(), REFCOUNTS, 0),
+                    "refcount-zero",
+                    "header",
+                )
+                .warning(),
+                row(
+                    "refcounts of 2^7 bits",
+                    |f| f.main()[99] = 7,
+                    "refcounts",
+                    "refcounts",
+                )
+                .warning(),
+                row(
+                    "a cluster used once by its flag, twice by its refcount",
+                    |f| put(f.main(), refcount(DATA), &[0, 2]),
+                    "copied-flag",
+                    ENTRY,
+                )
+                .warning(),
+                row(
+                    "a cluster used once without the flag",
+                    |f| f.main()[L2] &= 0x7f,
+                    "copied-flag",
+                    ENTRY,
+                )
+                .warning(),
+                row(
+                    "an L2 table used once without the flag",
+                    |f| f.main()[L1] &= 0x7f,
+                    "copied-flag",
+                    "L1 table, entry 0",
+                )
+                .warning(),
+                row(
+                    "a compressed cluster with the flag",
+                    |f| f.main()[L2 + 8] |= 0x80,
+                    "copied-flag",
+                    "L2 table 0, entry 1",
+                )
+                .warning(),
+                row(
+                    "reserved bits of an L1 entry",
+                    |f| f.main()[L1 + 7] |= 1,
+                    "reserved-bits",
+                    "L1 table, entry 0",
+                )
+                .warning(),
+                row(
+                    "reserved bits of an L2 entry",
+                    |f| f.main()[L2] |= 0x20,
+                    "reserved-bits",
+                    ENTRY,
+                )
+                .warning(),
+                row(
+                    "the length of a backing file's name, but no name",
+                    |f| f.main()[19] = 9,
+                    "backing-lost",
+                    "header",
+                )
+                .warning(),
+                row(
+                    "the format of a backing file, but no name",
+                    |f| {
+                        let known = 0x1234_5678_u32.to_be_bytes();
+                        let at = f.main().windows(4).position(|w| w == known).unwrap();
+                        put(f.main(), at, &0xe279_2aca_u32.to_be_bytes());
+                    },
+                    "backing-lost",
+                    "header",
+                )
+                .warning(),
+                row(
                     "a feature of the future",
                     |f| f.main()[78] = 1,
                     "unreadable",
@@ -170,6 +287,13 @@ pub(crate) fn images() -> Vec<Image> {
                     ENTRY,
                 ),
                 row(
+                    "reserved bit 0",
+                    |f| f.main()[49152 + 7] |= 1,
+                    "reserved-bits",
+                    ENTRY,
+                )
+                .warning(),
+                row(
                     "inside a cluster",
                     |f| put_be(f.main(), 49152, 65536 + 512),
                     "bad-entry",
@@ -181,6 +305,19 @@ pub(crate) fn images() -> Vec<Image> {
                     "bad-entry",
                     "L2 table 0, entry 1",
                 ),
+            ],
+        },
+        Image {
+            name: "qcow2 with large clusters",
+            build: large,
+            rows: vec![
+                row(
+                    "zeros that keep a place inside a cluster",
+                    |f| put_be(f.main(), (3 << 14) + 16, (4 << 14) + 512 + 1),
+                    "zero-place",
+                    "L2 table 0, entry 2",
+                )
+                .warning(),
             ],
         },
         Image {

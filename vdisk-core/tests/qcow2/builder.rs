@@ -2,6 +2,7 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use std::ops::Range;
 
 pub(crate) const SECTOR: usize = 512;
 /// Bit 63 of an entry: the cluster is used once.
@@ -141,6 +142,8 @@ impl Shape {
         let mut file = vec![0u8; cluster];
         let mut data = Vec::new();
         let mut places = vec![0u64; count];
+        // What the image uses of the file; what shares a cluster counts for itself.
+        let mut used = Vec::new();
         for piece in order {
             let number = piece.wrapping_sub(2 + tables);
             let contents = match piece {
@@ -165,6 +168,7 @@ impl Shape {
                         file.resize(file.len() + number % 3 * 50, 0xdb);
                         places[piece] = file.len() as u64;
                         file.extend(self.packed(number));
+                        used.push(places[piece] as usize..file.len());
                         continue;
                     }
                     Cluster::Parts(parts) if !parts.contains(&Is::Data) => continue,
@@ -178,7 +182,11 @@ impl Shape {
             target.resize(target.len().next_multiple_of(cluster), 0xdb);
             target.resize(target.len() + self.gap * cluster, 0xdb);
             places[piece] = target.len() as u64;
+            let start = target.len();
             target.extend(contents);
+            if piece >= 2 && !(self.external && piece >= 2 + tables) {
+                used.push(start..start + cluster);
+            }
         }
 
         for number in 0..self.clusters.len() {
@@ -200,7 +208,33 @@ impl Shape {
         }
         let header = self.header(places[0], places[1], tables);
         put(&mut file, 0, &header);
+        used.extend([0..cluster, places[0] as usize..places[0] as usize + cluster]);
+        used.push(l1..l1 + l1_clusters * cluster);
+        self.refcounts(&mut file, &used, places[0] as usize);
         (file, data)
+    }
+
+    /// Adds blocks of refcounts of 16 bits to the end, for the parts of the file that are `used`.
+    fn refcounts(&self, file: &mut Vec<u8>, used: &[Range<usize>], table: usize) {
+        let cluster = self.cluster();
+        let per_block = cluster / 2;
+        file.resize(file.len().next_multiple_of(cluster), 0xdb);
+        let first = file.len() / cluster;
+        let blocks = (1..).find(|n| n * per_block >= first + n).unwrap();
+        assert!(blocks * 8 <= cluster);
+        let mut counts = vec![0u16; blocks * per_block];
+        for range in used {
+            for count in &mut counts[range.start / cluster..range.end.div_ceil(cluster)] {
+                *count += 1;
+            }
+        }
+        counts[first..first + blocks].fill(1);
+        for block in 0..blocks {
+            let at = (file.len() as u64).to_be_bytes();
+            put(file, table + block * 8, &at);
+            let counts = &counts[block * per_block..][..per_block];
+            file.extend(counts.iter().flat_map(|c| c.to_be_bytes()));
+        }
     }
 
     /// The two words of a cluster's entry.

@@ -21,6 +21,12 @@ fn qemu_reads(folder: &Path, shape: &Shape) -> Vec<u8> {
         .output()
         .unwrap();
     assert!(run.status.success(), "{run:?} of {shape:?}");
+    let check = Command::new("qemu-img")
+        .args(["check", "-f", "qcow2", "test.qcow2"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{check:?} of {shape:?}");
     fs::read(folder.join("out")).unwrap()
 }
 

@@ -8,7 +8,7 @@ use crate::{
 use proptest::prelude::*;
 use std::{ffi::OsString, sync::Arc};
 use vdisk_core::{
-    Chain, Deny, Disk, Identity, Kind, Layer, OpenOptions, Result, open,
+    Chain, Deny, Disk, ErrorKind, Identity, Kind, Layer, OpenOptions, Result, open,
     storage::ImageFile,
     testing::{conformance, contents},
 };
