@@ -202,6 +202,19 @@ fn the_table_is_as_large_as_it_claims() {
     assert!(rows >= 250, "{rows} rows");
 }
 
+/// A new format has no damage table until it has one here. Any bytes are a raw disk.
+#[test]
+fn every_format_has_rows() {
+    let mut missing: BTreeSet<&str> = vdisk_core::FORMATS.iter().map(|f| f.name()).collect();
+    missing.remove("raw");
+    for image in images().iter().filter(|i| !i.rows.is_empty()) {
+        let folder = (image.build)().write();
+        let path = folder.path().join((image.build)().first());
+        missing.remove(look(&path, false).unwrap().format);
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 fn look(path: &Path, deep: bool) -> Result<Outcome> {
     let resolver = FileResolver::default();
     let extent = Extent { deep, chain: false };
