@@ -4,12 +4,13 @@
 //! that it can be shown, applied with a backup, and undone.
 
 use crate::{
-    Error, ErrorKind, OpenOptions, Result, open::proceed, patch::Patch, storage::ImageFile,
+    Error, ErrorKind, Ids, OpenOptions, Result, format::ParentSpec, open::proceed, patch::Patch,
+    storage::ImageFile,
 };
 use std::{path::Path, str::FromStr};
 
 /// Settings to change; what is `None` stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Edit {
     /// Disk adapter that a VMDK descriptor names.
     pub adapter: Option<String>,
@@ -19,6 +20,11 @@ pub struct Edit {
     pub parent_hint: Option<String>,
     /// Virtual hardware version that a VMDK descriptor names.
     pub hardware_version: Option<u32>,
+    /// The parent that a child records from now on: its identity, its names and its time. The child
+    /// keeps being one; contents do not change.
+    pub parent: Option<ParentSpec>,
+    /// A new identity for children to go by: CID, unique ID or data write GUID.
+    pub identity: Option<Ids>,
 }
 
 /// A unique ID to set.

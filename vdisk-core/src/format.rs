@@ -1,12 +1,13 @@
 //! What a format is, and the one list of them.
 
 use crate::{
-    Error, ErrorKind, Identity, Ids, Layer, ParentRef, Resolver, Result,
+    Error, ErrorKind, Identity, Ids, Kind, Layer, ParentRef, Resolver, Result,
     check::{self, Checkup, Findings},
     edit::{Edit, Plan},
     ova, qcow2, raw,
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
     vdi, vhd, vhdx, vmdk,
 };
 use std::{
@@ -61,12 +62,57 @@ pub trait Format: Send + Sync {
         let detail = format!("a {} image has none that can be changed", self.name());
         Err(Error::new(ErrorKind::Unsupported, "settings", detail))
     }
+    /// Opens an image to change what it holds, as part of `transaction`, among whose files are all
+    /// of the layer's. What is not written stays as it is.
+    ///
+    /// The writer takes pieces as that of a new image does. It keeps the image whole at every
+    /// moment: data first, then a barrier, then what refers to them.
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        let _ = (transaction, update);
+        Err(fixed(self.name(), layer, "written to in place"))
+    }
+    /// Makes the disk of an image `size` bytes long, as part of `transaction`. New bytes read as
+    /// zero, or as the parent does where that goes on; what is cut off is gone.
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        let _ = (transaction, update, size);
+        Err(fixed(self.name(), layer, "resized"))
+    }
+    /// Starts to take out of an image what it need not hold, as part of `transaction`.
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        let _ = (transaction, update);
+        Err(fixed(self.name(), layer, "compacted in place"))
+    }
     /// Starts a new image.
     fn create<'a>(
         &self,
         target: &'a mut dyn Target,
         spec: &Spec<'_>,
     ) -> Result<Box<dyn ImageWriter + 'a>>;
+}
+
+/// The error for an image of a kind that cannot be changed so.
+pub(crate) fn fixed(format: &str, layer: &Layer, what: &str) -> Error {
+    let detail = format!(
+        "{} images of {format} cannot be {what}",
+        layer.facts().subformat
+    );
+    Error::new(ErrorKind::Unsupported, "image", detail).path(layer.path())
 }
 
 /// One way of writing a format.
@@ -91,6 +137,15 @@ pub struct Context<'a> {
     pub disk: Option<&'a str>,
     /// Compare the digests that a package records. That reads all of the disk's file.
     pub verify: bool,
+}
+
+/// How an image that exists is changed.
+#[derive(Clone, Copy)]
+pub struct Update<'a> {
+    /// As when it was opened.
+    pub context: Context<'a>,
+    /// The identity that it has from then on, for children to go by; `None` keeps its own.
+    pub ids: Option<Ids>,
 }
 
 /// What to create.
@@ -173,6 +228,36 @@ pub trait ImageWriter {
     fn zero(&mut self, range: Range<u64>) -> Result<()>;
     /// Writes what remains and makes the image valid. The target is not flushed.
     fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// Makes an image smaller without changing what it reads as.
+///
+/// # Contract
+/// Calls come in ascending order of position and do not overlap. A range starts at a multiple of
+/// [`unit`](Self::unit) and ends at one or at the end of the disk.
+pub trait Compactor {
+    /// Bytes of the smallest piece that can be dropped on its own.
+    fn unit(&self) -> u64;
+    /// `range` is recorded no more: [`Kind::Zero`] if it reads as zero, [`Kind::Absent`] if the
+    /// parent decides. Of a base, both mean zero.
+    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()>;
+    /// Makes what is left lie together, or gives its gaps back to the file system, and cuts the end.
+    fn finish(self: Box<Self>) -> Result<Compacted>;
+}
+
+/// What a [`Compactor`] did, in bytes of the image's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Compacted {
+    /// No longer referred to: dropped now, or left over from earlier changes.
+    pub freed: u64,
+    /// Moved to fill gaps.
+    pub moved: u64,
+    /// Left as gaps that the file system is asked to give back.
+    pub punched: u64,
+    /// Cut off at the end.
+    pub cut: u64,
+    /// Gaps that stay, because what lies behind them cannot be moved.
+    pub kept: u64,
 }
 
 /// The format of that name, as on the command line.

@@ -12,6 +12,7 @@ mod identity;
 pub mod image;
 pub mod job;
 pub mod limits;
+mod lock;
 mod mmap;
 pub mod open;
 pub mod ops;
@@ -25,6 +26,7 @@ pub mod storage;
 pub mod target;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transaction;
 pub mod units;
 pub mod vdi;
 pub mod vhd;

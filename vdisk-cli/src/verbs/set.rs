@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         uuid: args.settings.uuid,
         parent_hint: args.settings.parent_hint.clone(),
         hardware_version: args.settings.hardware_version,
+        ..Edit::default()
     };
     let (format, plan) = edit::plan(&args.image, &args.input.options(&resolver), &wanted)?;
     for warning in &plan.warnings {

@@ -158,6 +158,9 @@ pub(crate) fn proceed<'a>(
     file: &ImageFile,
     options: &OpenOptions<'a>,
 ) -> Result<(&'static dyn Format, Context<'a>)> {
+    if file.tag.id.is_some() && file.part_of.is_none() {
+        crate::transaction::refuse_unfinished(file.path())?;
+    }
     let format = match options.format {
         Some(format) => format,
         None => probe(file)?,

@@ -5,17 +5,24 @@
 
 pub mod changes;
 pub mod check;
+pub mod commit;
+pub mod compact;
 pub mod compose;
 pub mod convert;
 pub mod dedup;
 pub mod diff;
+pub mod family;
 pub mod hash;
 mod lineage;
 pub mod merge;
 pub mod merge_plan;
+pub mod redo;
+pub mod resize;
 mod resized;
+mod stamp;
 
 pub use resized::Resized;
+pub use stamp::Stamp;
 
 use crate::{
     Disk, Extent, Kind, Result,

@@ -14,7 +14,7 @@ use crate::{
     storage::{FileId, ImageFile},
 };
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt, fchown},
     path::{Path, PathBuf},
@@ -238,7 +238,7 @@ fn identity(file: &ImageFile) -> Result<FileId> {
 /// Opens `file` for writing, if it is still what was opened for reading and nobody else has it.
 fn writable(file: &ImageFile, id: FileId) -> Result<File> {
     let path = file.path();
-    let opened = open_locked(path)?;
+    let opened = crate::lock::open(path)?;
     let metadata = opened
         .metadata()
         .map_err(|e| Error::io("open", e))
@@ -251,31 +251,6 @@ fn writable(file: &ImageFile, id: FileId) -> Result<File> {
         return Err(Error::new(ErrorKind::Conflict, "change", detail).path(path));
     }
     Ok(opened)
-}
-
-fn open_locked(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|e| Error::io("open for writing", e))
-        .in_file(path)?;
-    let in_use = || {
-        let detail = "is in use by another program; nothing was written";
-        Error::new(ErrorKind::Conflict, "lock", detail).path(path)
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use()),
-        Err(TryLockError::Error(e)) => return Err(Error::io("lock", e).path(path)),
-    }
-    // qemu locks parts of the images that it runs with record locks, which do not see the above.
-    use rustix::{fs::FlockOperation, io::Errno};
-    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(in_use()),
-        Err(e) => Err(Error::io("lock", e.into()).path(path)),
-        Ok(()) => Ok(file),
-    }
 }
 
 fn copy_within(file: &File, from: u64, at: u64, len: u64) -> io::Result<()> {

@@ -2,10 +2,7 @@
 //!
 //! Restoring old bytes over what others wrote since would mix two images into one that is neither.
 
-use super::{
-    backup::{self, Entry, Head, backups_of, number_of},
-    open_locked,
-};
+use super::backup::{self, Entry, Head, backups_of, number_of};
 use crate::{Error, ErrorKind, Result, storage::Storage};
 use std::{
     fs::File,
@@ -32,7 +29,7 @@ pub fn undo(backup: &Path) -> Result<PathBuf> {
         let detail = format!("belongs beside {name}, which is not there");
         return Err(Error::new(ErrorKind::Io, "backup", detail).path(backup));
     }
-    let file = open_locked(&path)?;
+    let file = crate::lock::open(&path)?;
     refuse_if_later(backup, &head, &path, &file)?;
     match State::of(backup, &file)? {
         State::Old => return Ok(path),

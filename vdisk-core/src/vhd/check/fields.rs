@@ -45,7 +45,7 @@ pub(super) fn check(file: &ImageFile, used: &Candidate, findings: &mut Findings)
         );
     }
     let offset = footer.data_offset;
-    if footer.disk_type == FIXED && offset != u64::MAX && offset != u32::MAX.into() {
+    if footer.disk_type == FIXED && offset != u64::MAX && offset != u64::from(u32::MAX) {
         note(
             "data-offset",
             format!("of a fixed disk names a header at {offset:#x}; there is none"),
