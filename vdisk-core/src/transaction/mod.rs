@@ -13,8 +13,8 @@ mod pages;
 mod recover;
 
 pub use medium::{Files, Medium};
-pub(crate) use recover::refuse_unfinished;
 pub use recover::{Unfinished, undo, unfinished};
+pub(crate) use recover::{is_journal, journal_of, refuse_unfinished};
 
 use crate::{
     Error, ErrorKind, InFile, Result, is_zero,

@@ -7,9 +7,10 @@ use super::{
 use crate::{Error, ErrorKind, Result, disk::part_len};
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::FileExt,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
 };
 
@@ -212,7 +213,17 @@ fn found(path: &Path) -> Option<PathBuf> {
     Some(journal_path(&real)).filter(|journal| journal.symlink_metadata().is_ok())
 }
 
-fn is_journal(path: &Path) -> bool {
+/// The image whose journal `path` is, by its name.
+pub(crate) fn journal_of(path: &Path) -> Option<PathBuf> {
+    let name = path
+        .file_name()?
+        .as_bytes()
+        .strip_suffix(ENDING.as_bytes())?;
+    Some(path.with_file_name(OsStr::from_bytes(name)))
+}
+
+/// True if `path` is a journal, by its name.
+pub(crate) fn is_journal(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.as_encoded_bytes());
     name.is_some_and(|n| n.ends_with(ENDING.as_bytes()))
 }
