@@ -6,7 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "",
     "info",
     "check",
@@ -16,6 +16,7 @@ const VERBS: [&str; 13] = [
     "create",
     "compose",
     "clone",
+    "commit",
     "diff",
     "dedup-report",
     "hash",
