@@ -6,7 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 16] = [
     "",
     "info",
     "check",
@@ -16,6 +16,9 @@ const VERBS: [&str; 13] = [
     "create",
     "compose",
     "clone",
+    "split",
+    "rebase",
+    "flatten",
     "diff",
     "dedup-report",
     "hash",

@@ -7,11 +7,14 @@ mod convert;
 mod create;
 mod dedup_report;
 mod diff;
+mod flatten;
 mod hash;
 mod info;
 mod lint;
 mod map;
+mod rebase;
 mod set;
+mod split;
 
 use crate::{exit::Exit, ui::Ui};
 use vdisk_core::Result;
@@ -27,6 +30,9 @@ pub(crate) enum Verb {
     Create(create::Args),
     Compose(compose::Args),
     Clone(clone::Args),
+    Split(split::Args),
+    Rebase(rebase::Args),
+    Flatten(flatten::Args),
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
@@ -44,6 +50,9 @@ impl Verb {
             Self::Create(args) => create::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
+            Self::Split(args) => split::run(args, ui),
+            Self::Rebase(args) => rebase::run(args, ui),
+            Self::Flatten(args) => flatten::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
