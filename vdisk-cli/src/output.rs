@@ -115,7 +115,7 @@ impl WriteArgs {
             let what = self.subformat.as_deref().unwrap_or(&format);
             let cannot = match (child, streams) {
                 (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
-                (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
+                (true, false) => format!("{what} cannot be a child of another image; {} can", able(fits)),
                 _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
             };
             return usage("subformat", cannot);

@@ -6,7 +6,7 @@
 
 use super::descriptor::NO_PARENT;
 use crate::{
-    Error, ErrorKind, Identity, Result,
+    Error, ErrorKind, Identity, Ids, Result,
     format::{ParentSpec, Spec},
     units::Sectors,
 };
@@ -33,8 +33,10 @@ pub(super) fn embedded(spec: &Spec<'_>) -> Result<Vec<u8>> {
     let room = crate::units::buffer_len(Sectors(DESCRIPTOR_SECTORS).bytes()?)?;
     let mut bytes = text(spec, &[extent])?.into_bytes();
     if bytes.len() > room {
-        let detail = "are too long for a descriptor";
-        return Err(Error::new(ErrorKind::Usage, "file names", detail));
+        let len = bytes.len();
+        let detail =
+            format!("would have {len} bytes, and there is room for {room}: names are too long");
+        return Err(Error::new(ErrorKind::Usage, "descriptor", detail));
     }
     bytes.resize(room, 0);
     Ok(bytes)
@@ -44,7 +46,10 @@ pub(super) fn embedded(spec: &Spec<'_>) -> Result<Vec<u8>> {
 pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
     let (parent_cid, hint) = match &spec.parent {
         None => (NO_PARENT, String::new()),
-        Some(parent) => (cid_of(parent)?, hint(parent)?),
+        Some(parent) => {
+            let line = format!("parentFileNameHint=\"{}\"\n", hint(parent)?);
+            (cid_of(parent)?, line)
+        }
     };
     let adapter = adapter(spec.options.adapter.as_deref().unwrap_or("lsilogic"))?;
     let Geometry {
@@ -68,9 +73,9 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
         "vmfs" => "ddb.thinProvisioned = \"1\"\n", // holes of the file stay holes
         _ => "",
     };
+    let notes = notes(&spec.options.notes)?;
     let cid = spec.ids.cid;
-    // Products keep the last 8 digits of the long ID equal to the CID.
-    let long = crate::ops::hash::hex(spec.ids.uuid.get(..12).unwrap_or_default());
+    let long = long_id(&spec.ids);
     Ok(format!(
         "# Disk DescriptorFile\n\
          version=1\n\
@@ -88,13 +93,38 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
          ddb.geometry.cylinders = \"{cylinders}\"\n\
          ddb.geometry.heads = \"{heads}\"\n\
          ddb.geometry.sectors = \"{sectors}\"\n\
-         ddb.longContentID = \"{long}{cid:08x}\"\n\
+         ddb.longContentID = \"{long}\"\n\
          {thin}\
          ddb.virtualHWVersion = \"{hardware}\"\n\
-         ddb.comment = \"vdisk\"\n",
+         ddb.comment = \"vdisk\"\n\
+         {notes}",
         create_type = spec.subformat.name,
         hardware = spec.options.hardware_version.unwrap_or(4),
     ))
+}
+
+/// What the keys of notes begin with.
+pub(super) const NOTE: &str = "ddb.vdisk.";
+
+/// The lines of notes.
+fn notes(notes: &[(String, String)]) -> Result<String> {
+    let mut lines = String::new();
+    for (key, value) in notes {
+        let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_');
+        if key.is_empty() || !key.chars().all(plain) {
+            let detail = format!("'{key}' has other characters than a-z, 0-9, '.', '-' and '_'");
+            return Err(Error::new(ErrorKind::Usage, "note", detail));
+        }
+        let value = quotable("note", value)?;
+        lines.push_str(&format!("{NOTE}{key} = \"{value}\"\n"));
+    }
+    Ok(lines)
+}
+
+/// The long content ID. Products keep its last 8 digits equal to the CID.
+pub(super) fn long_id(ids: &Ids) -> String {
+    let random = crate::ops::hash::hex(ids.uuid.get(..12).unwrap_or_default());
+    format!("{random}{:08x}", ids.cid)
 }
 
 /// Adapters that a descriptor can name, as VMware's products spell them.
@@ -116,7 +146,8 @@ pub(super) fn adapter(name: &str) -> Result<&'static str> {
     })
 }
 
-fn cid_of(parent: &ParentSpec) -> Result<u32> {
+/// The content ID of the parent. The one that stands for "no parent" is none.
+pub(super) fn cid_of(parent: &ParentSpec) -> Result<u32> {
     match parent.identity {
         Some(Identity::Cid(cid)) if cid != NO_PARENT => Ok(cid),
         _ => {
@@ -126,7 +157,8 @@ fn cid_of(parent: &ParentSpec) -> Result<u32> {
     }
 }
 
-fn hint(parent: &ParentSpec) -> Result<String> {
+/// The name by which a child finds the parent.
+pub(super) fn hint(parent: &ParentSpec) -> Result<&str> {
     let path = parent.absolute.as_ref().unwrap_or(&parent.relative);
     let path = path.to_str().ok_or_else(|| {
         let detail = "has a name that is not Unicode, which a descriptor cannot hold";
@@ -137,7 +169,7 @@ fn hint(parent: &ParentSpec) -> Result<String> {
         let detail = format!("'{path}' has a backslash, which readers take for a separator");
         return Err(Error::new(ErrorKind::Usage, "parent", detail));
     }
-    Ok(format!("parentFileNameHint=\"{path}\"\n"))
+    Ok(path)
 }
 
 /// `name`, if it can stand between quotes on one line.
@@ -177,7 +209,7 @@ impl Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ids, vmdk::descriptor::Descriptor};
+    use crate::vmdk::descriptor::Descriptor;
 
     #[test]
     fn what_is_written_parses() -> Result<()> {

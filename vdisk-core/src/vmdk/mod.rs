@@ -13,6 +13,7 @@ mod check;
 mod cowd_header;
 mod cowd_writer;
 mod descriptor;
+mod descriptor_lines;
 mod descriptor_text;
 mod disk_structs;
 mod edit;
@@ -71,7 +72,7 @@ const SPARSE: Subformat = Subformat {
 const STREAM: Subformat = Subformat {
     name: "streamOptimized",
     streams: true,
-    child: false,
+    child: true,
 };
 
 /// What is written, the default first.
