@@ -17,14 +17,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, OpenOptions,
-    Result, Subformat,
+    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, Layer,
+    OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{Resized, convert, hash},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Output, OutputOptions, Stream, Target},
+    target::{Counting, Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -204,6 +204,24 @@ impl WriteArgs {
         })
     }
 
+    /// Starts an image that is only counted.
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::default();
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
+        };
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
+    }
+
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
     /// follow from it.
     pub(crate) fn ids(
@@ -269,6 +287,7 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
+    Nowhere(Counting),
 }
 
 /// A new image under way. Dropped, it leaves nothing behind.
@@ -314,11 +333,20 @@ impl Destination {
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
+            Sink::Nowhere(counting) => counting,
         };
         self.shape
             .format
             .create(target, &spec)
             .map_err(|e| e.path(&self.path))
+    }
+
+    /// The finished image, before it has its name; `None` if it is no file.
+    pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
+        match &mut self.sink {
+            Sink::File(output) => output.layer(self.shape.format).map(Some),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
+        }
     }
 
     /// Gives the finished image of `size` bytes its name, and says what it is.
