@@ -6,12 +6,13 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "",
     "info",
     "check",
     "lint",
     "map",
+    "measure",
     "convert",
     "create",
     "compose",

@@ -14,6 +14,7 @@ pub mod diff;
 pub mod family;
 pub mod hash;
 mod lineage;
+pub mod measure;
 pub mod merge;
 pub mod merge_plan;
 pub mod redo;
