@@ -87,7 +87,11 @@ struct State {
 }
 
 struct Progress {
+    /// The length it has for the change.
     len: u64,
+    /// True if the file itself is still longer: cut last, so that nobody takes the room that a
+    /// way back would need.
+    uncut: bool,
     /// Pages that are saved, or need not be.
     safe: Pages,
 }
@@ -121,9 +125,13 @@ pub fn run<T>(
     change: impl FnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<(T, Totals)> {
     let transaction = Transaction::begin(work)?;
-    let done = change(&transaction).and_then(|value| Ok((value, transaction.flush_files()?)));
+    let done = change(&transaction).and_then(|value| {
+        transaction.flush_files()?;
+        transaction.cut_files()?;
+        Ok(value)
+    });
     match done {
-        Ok((value, ())) => Ok((value, transaction.commit()?)),
+        Ok(value) => Ok((value, transaction.commit()?)),
         Err(error) => Err(transaction.roll_back(&error)),
     }
 }
@@ -184,13 +192,15 @@ impl<'a> Transaction<'a> {
                 })
                 .collect(),
         };
-        let journal = Journal::create(work.medium, &path, &head)?;
+        let journal = Journal::create(work.medium, &path, &head)
+            .map_err(|e| recover::amended(&e, "nothing was changed"))?;
         Ok(Self::new(work.medium, members, Some(journal)))
     }
 
     fn new(medium: &'a dyn Medium, members: Vec<Opened>, journal: Option<Journal>) -> Self {
         let progress = members.iter().map(|member| Progress {
             len: member.size,
+            uncut: false,
             safe: Pages::default(),
         });
         let state = State {
@@ -266,6 +276,9 @@ impl<'a> Transaction<'a> {
         })?;
         let mut state = self.state();
         self.save(&mut state, number, at..end)?;
+        if state.members.get(number).is_some_and(|m| end > m.len) {
+            self.cut(&mut state, number)?;
+        }
         state.totals.written += bytes.len() as u64;
         if let Some(progress) = state.members.get_mut(number) {
             progress.len = progress.len.max(end);
@@ -300,17 +313,20 @@ impl<'a> Transaction<'a> {
         let (number, member) = self.member(file)?;
         let mut state = self.state();
         self.save(&mut state, number, len..member.size)?;
-        self.write_pending(&mut state)?;
+        let Some(progress) = state.members.get_mut(number) else {
+            return Ok(());
+        };
+        let shorter = len < progress.len;
+        if shorter {
+            (progress.len, progress.uncut) = (len, true);
+            return Ok(());
+        }
+        self.cut(&mut state, number)?;
         if let Some(progress) = state.members.get_mut(number) {
             progress.len = len;
         }
-        if let Some(opened) = &member.file {
-            self.flush_journal(&mut state)?;
-            self.medium
-                .set_len(opened, len)
-                .map_err(|e| Error::io("resize", e).path(&member.path))?;
-        }
-        Ok(())
+        self.write_pending(&mut state)?;
+        self.set_file_len(member, len)
     }
 
     /// Makes the changes of `patches` as part of this one.
@@ -403,6 +419,31 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// Cuts the file itself, if that was put off.
+    fn cut(&self, state: &mut State, number: usize) -> Result<()> {
+        let (Some(member), Some(progress)) =
+            (self.members.get(number), state.members.get_mut(number))
+        else {
+            return Ok(());
+        };
+        if !std::mem::take(&mut progress.uncut) {
+            return Ok(());
+        }
+        let len = progress.len;
+        self.write_pending(state)?;
+        self.set_file_len(member, len)
+    }
+
+    fn set_file_len(&self, member: &Opened, len: u64) -> Result<()> {
+        match &member.file {
+            Some(file) => self
+                .medium
+                .set_len(file, len)
+                .map_err(|e| Error::io("resize", e).path(&member.path)),
+            None => Ok(()),
+        }
+    }
+
     fn flush_journal(&self, state: &mut State) -> Result<()> {
         match &mut state.journal {
             Some(journal) => journal.flush(self.medium),
@@ -441,6 +482,19 @@ impl<'a> Transaction<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the cuts that were put off.
+    fn cut_files(&self) -> Result<()> {
+        let mut state = self.state();
+        if state.members.iter().all(|m| !m.uncut) {
+            return Ok(());
+        }
+        for number in 0..self.members.len() {
+            self.cut(&mut state, number)?;
+        }
+        drop(state);
+        self.flush_files()
     }
 
     /// All is on the medium: the journal goes, and with it the way back.
