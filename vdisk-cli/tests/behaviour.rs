@@ -17,6 +17,7 @@ const VERBS: [&str; 14] = [
     "create",
     "compose",
     "clone",
+    "commit",
     "diff",
     "dedup-report",
     "hash",

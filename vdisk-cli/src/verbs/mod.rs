@@ -2,6 +2,7 @@
 
 mod check;
 mod clone;
+mod commit;
 mod compose;
 mod convert;
 mod create;
@@ -29,6 +30,7 @@ pub(crate) enum Verb {
     Create(create::Args),
     Compose(compose::Args),
     Clone(clone::Args),
+    Commit(commit::Args),
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
@@ -47,6 +49,7 @@ impl Verb {
             Self::Create(args) => create::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
+            Self::Commit(args) => commit::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),

@@ -65,7 +65,12 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Reads `piece`, and finds the units that are zero.
-    fn zero_aware(source: &dyn Disk, piece: Piece, unit: u64, packing: Packing) -> Result<Self> {
+    pub(crate) fn zero_aware(
+        source: &dyn Disk,
+        piece: Piece,
+        unit: u64,
+        packing: Packing,
+    ) -> Result<Self> {
         if !piece.data {
             return Ok(Self::without_data(piece.range, Fate::Zero));
         }
@@ -121,6 +126,11 @@ impl Prepared {
             bytes: packed,
             parts: packed_parts,
         })
+    }
+
+    /// The parts, in order, and what becomes of them.
+    pub(crate) fn fates(&self) -> impl Iterator<Item = (&Range<u64>, Fate)> {
+        self.parts.iter().map(|(disk, _, fate)| (disk, *fate))
     }
 
     /// Gives the parts to `writer`, in order.
