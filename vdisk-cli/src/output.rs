@@ -21,7 +21,7 @@ use vdisk_core::{
     OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash},
+    ops::{Resized, convert, hash, measure::Counter},
     profile::{Needs, title, variants},
     storage::FileId,
     target::{Counting, Output, OutputOptions, Stream, Target},
@@ -222,6 +222,42 @@ impl WriteArgs {
         !self.no_sync
     }
 
+    /// The flags of an image that is never written.
+    pub(crate) fn to_measure(
+        format: Option<&'static dyn Format>,
+        subformat: Option<String>,
+        level: u32,
+        profile: ProfileArgs,
+    ) -> Self {
+        Self {
+            format,
+            subformat,
+            force: false,
+            no_sync: true,
+            level,
+            reproducible: false,
+            profile,
+        }
+    }
+
+    /// Starts an image of which only the sizes of the files are kept.
+    pub(crate) fn begin_counting(
+        &self,
+        path: Option<&Path>,
+        shape: Shape,
+    ) -> Result<(Destination, Counter)> {
+        let path = path.unwrap_or(Path::new("-"));
+        let counter = Counter::new(&file_name(path, shape));
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape)?,
+            sink: Sink::Count(counter.clone()),
+        };
+        Ok((destination, counter))
+    }
+
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
     /// follow from it.
     pub(crate) fn ids(
@@ -288,6 +324,16 @@ enum Sink {
     File(Output),
     Pipe(Stream<File>),
     Nowhere(Counting),
+    Count(Counter),
+}
+
+/// The name of an image of that shape at `path`, as formats record it.
+fn file_name(path: &Path, shape: Shape) -> String {
+    let ending = shape.format.extensions().first();
+    match path.file_name() {
+        Some(name) if !is_stdout(path) => name.display().to_string(),
+        _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
+    }
 }
 
 /// A new image under way. Dropped, it leaves nothing behind.
@@ -313,11 +359,7 @@ impl Destination {
         ids: Ids,
         parent: Option<ParentSpec>,
     ) -> Result<Box<dyn ImageWriter + '_>> {
-        let ending = self.shape.format.extensions().first();
-        let name = match self.path.file_name() {
-            Some(name) if !is_stdout(&self.path) => name.display().to_string(),
-            _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
-        };
+        let name = file_name(&self.path, self.shape);
         let spec = Spec {
             size,
             subformat: self.shape.subformat,
@@ -334,6 +376,8 @@ impl Destination {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
             Sink::Nowhere(counting) => counting,
+            Sink::Count(counter) => counter,
+            Sink::Count(counter) => counter,
         };
         self.shape
             .format

@@ -12,6 +12,7 @@ const VERBS: &[&str] = &[
     "check",
     "lint",
     "map",
+    "measure",
     "convert",
     "create",
     "compose",

@@ -13,6 +13,7 @@ mod hash;
 mod info;
 mod lint;
 mod map;
+mod measure;
 mod rebase;
 mod set;
 mod split;
@@ -27,6 +28,7 @@ pub(crate) enum Verb {
     Check(check::Args),
     Lint(lint::Args),
     Map(map::Args),
+    Measure(measure::Args),
     Convert(convert::Args),
     Create(create::Args),
     Compose(compose::Args),
@@ -48,6 +50,7 @@ impl Verb {
             Self::Check(args) => check::run(args, ui),
             Self::Lint(args) => lint::run(args, ui),
             Self::Map(args) => map::run(args, ui),
+            Self::Measure(args) => measure::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
