@@ -6,9 +6,10 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "",
     "info",
+    "chain",
     "check",
     "lint",
     "map",
