@@ -155,6 +155,24 @@ impl Blocks {
             .min(self.block_size)
     }
 
+    /// Blocks of the disk, each with an entry.
+    pub(crate) fn needed(&self) -> u64 {
+        self.size.div_ceil(self.block_size)
+    }
+
+    /// Where the file can go on: behind all data, and behind the last block as if it was whole, which
+    /// some programs cut where the disk ends.
+    pub(crate) fn growth_at(&self) -> Result<u64> {
+        let whole = match self.needed().checked_sub(1) {
+            Some(last) => match self.entry(last)? {
+                Entry::At(sector) => FileOffset(sector.bytes()?).plus(self.whole_len())?.0,
+                Entry::Free { .. } => 0,
+            },
+            None => 0,
+        };
+        Ok(whole.max(self.data_end))
+    }
+
     /// First disk position of `block`.
     fn start_of(&self, block: u64) -> u64 {
         block.saturating_mul(self.block_size)

@@ -24,6 +24,8 @@ mod fixed;
 mod footer;
 mod geometry;
 mod locator;
+mod reparent;
+mod sound;
 pub(crate) mod view;
 mod writer;
 

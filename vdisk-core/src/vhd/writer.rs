@@ -82,7 +82,7 @@ fn footer(spec: &Spec<'_>, kind: u32) -> Footer {
 }
 
 /// Seconds since 1970 as the format counts them, as far as it can.
-fn timestamp(unix: u64) -> u32 {
+pub(crate) fn timestamp(unix: u64) -> u32 {
     u32::try_from(unix.saturating_sub(EPOCH)).unwrap_or(u32::MAX)
 }
 
@@ -309,7 +309,7 @@ fn set_bits(bitmap: &mut [u8], sectors: Range<u64>) {
 }
 
 /// The unique ID by which a child knows `parent`; all zero for a raw parent, as XenServer does.
-fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
+pub(crate) fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
     let detail = match parent.identity {
         None => return Ok([0; 16]),
         Some(Identity::Uuid(uuid)) if uuid != [0; 16] => return Ok(uuid),

@@ -6,7 +6,7 @@
 
 use super::descriptor::NO_PARENT;
 use crate::{
-    Error, ErrorKind, Identity, Result,
+    Error, ErrorKind, Identity, Ids, Result,
     format::{ParentSpec, Spec},
     units::Sectors,
 };
@@ -44,7 +44,10 @@ pub(super) fn embedded(spec: &Spec<'_>) -> Result<Vec<u8>> {
 pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
     let (parent_cid, hint) = match &spec.parent {
         None => (NO_PARENT, String::new()),
-        Some(parent) => (cid_of(parent)?, hint(parent)?),
+        Some(parent) => {
+            let line = format!("parentFileNameHint=\"{}\"\n", hint(parent)?);
+            (cid_of(parent)?, line)
+        }
     };
     let adapter = adapter(spec.options.adapter.as_deref().unwrap_or("lsilogic"))?;
     let Geometry {
@@ -69,8 +72,7 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
         _ => "",
     };
     let cid = spec.ids.cid;
-    // Products keep the last 8 digits of the long ID equal to the CID.
-    let long = crate::ops::hash::hex(spec.ids.uuid.get(..12).unwrap_or_default());
+    let long = long_id(&spec.ids);
     Ok(format!(
         "# Disk DescriptorFile\n\
          version=1\n\
@@ -88,13 +90,19 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
          ddb.geometry.cylinders = \"{cylinders}\"\n\
          ddb.geometry.heads = \"{heads}\"\n\
          ddb.geometry.sectors = \"{sectors}\"\n\
-         ddb.longContentID = \"{long}{cid:08x}\"\n\
+         ddb.longContentID = \"{long}\"\n\
          {thin}\
          ddb.virtualHWVersion = \"{hardware}\"\n\
          ddb.comment = \"vdisk\"\n",
         create_type = spec.subformat.name,
         hardware = spec.options.hardware_version.unwrap_or(4),
     ))
+}
+
+/// The long content ID. Products keep its last 8 digits equal to the CID.
+pub(super) fn long_id(ids: &Ids) -> String {
+    let random = crate::ops::hash::hex(ids.uuid.get(..12).unwrap_or_default());
+    format!("{random}{:08x}", ids.cid)
 }
 
 /// Adapters that a descriptor can name, as VMware's products spell them.
@@ -116,7 +124,8 @@ pub(super) fn adapter(name: &str) -> Result<&'static str> {
     })
 }
 
-fn cid_of(parent: &ParentSpec) -> Result<u32> {
+/// The content ID of the parent. The one that stands for "no parent" is none.
+pub(super) fn cid_of(parent: &ParentSpec) -> Result<u32> {
     match parent.identity {
         Some(Identity::Cid(cid)) if cid != NO_PARENT => Ok(cid),
         _ => {
@@ -126,7 +135,8 @@ fn cid_of(parent: &ParentSpec) -> Result<u32> {
     }
 }
 
-fn hint(parent: &ParentSpec) -> Result<String> {
+/// The name by which a child finds the parent.
+pub(super) fn hint(parent: &ParentSpec) -> Result<&str> {
     let path = parent.absolute.as_ref().unwrap_or(&parent.relative);
     let path = path.to_str().ok_or_else(|| {
         let detail = "has a name that is not Unicode, which a descriptor cannot hold";
@@ -137,7 +147,7 @@ fn hint(parent: &ParentSpec) -> Result<String> {
         let detail = format!("'{path}' has a backslash, which readers take for a separator");
         return Err(Error::new(ErrorKind::Usage, "parent", detail));
     }
-    Ok(format!("parentFileNameHint=\"{path}\"\n"))
+    Ok(path)
 }
 
 /// `name`, if it can stand between quotes on one line.
@@ -177,7 +187,7 @@ impl Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ids, vmdk::descriptor::Descriptor};
+    use crate::vmdk::descriptor::Descriptor;
 
     #[test]
     fn what_is_written_parses() -> Result<()> {

@@ -1,24 +1,28 @@
 //! Changes settings in a descriptor, line by line: what is not changed stays byte for byte.
 //!
-//! Programs keep their own keys and comments in descriptors, and some read only their own order
-//! (VirtualBox: header, extents, disk data base), so nothing is written anew.
+//! A plan first: the keys and their values, and the patches that put them where the old ones are.
 
 use super::{
     descriptor::{self, Descriptor, NO_PARENT},
-    descriptor_text::{Geometry, adapter},
+    descriptor_lines::Text,
+    descriptor_text::{Geometry, adapter, cid_of, hint, long_id},
     disk_structs::MAGIC,
     embedded_descriptor, head,
     sparse_extent::SparseExtent,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Identity, Ids, Result,
     edit::{Changed, Edit, NewId, Plan},
+    format::ParentSpec,
     limits,
     patch::Patch,
     storage::ImageFile,
     units::{SECTOR, Sectors, buffer_len, round_up},
 };
 use std::fmt::Write;
+
+/// The key that names the parent's file.
+const HINT: &str = "parentFileNameHint";
 
 /// Hardware versions that a descriptor may name: VMware counts since 3 and is at 22.
 const HARDWARE_VERSIONS: std::ops::RangeInclusive<u32> = 1..=99;
@@ -104,7 +108,7 @@ fn edited(area: &[u8], edit: &Edit) -> Result<(Vec<u8>, Plan)> {
             text.set(key, &encoded)?;
         }
     }
-    let bytes = text.lines.concat();
+    let bytes = text.bytes();
     let new = Descriptor::parse(&bytes)?;
     let as_wanted = |c: &Changed| new.get(&c.setting.to_ascii_lowercase()).is_some();
     if new.extents != old.extents || !plan.changes.iter().all(as_wanted) {
@@ -121,17 +125,22 @@ fn wanted(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(&'static str, String)>> {
     let mut values = Vec::new();
+    if let Some(ids) = &edit.identity {
+        values.extend(identity(old, ids));
+    }
+    if let Some(parent) = &edit.parent {
+        values.extend(parent_values(old, parent, warnings)?);
+    }
     if let Some(hint) = &edit.parent_hint {
-        let by_cid = old.parent_cid.is_some_and(|cid| cid != NO_PARENT);
-        if !by_cid && old.uuid("ddb.uuid.parent")?.is_none() {
-            let detail = "cannot be named: the image has none";
-            return Err(Error::new(ErrorKind::Usage, "parent", detail));
+        values.retain(|(key, _)| *key != HINT);
+        if !is_by_cid(old) && !old.has_uuid_parent() {
+            return Err(no_parent());
         }
         if hint.is_empty() {
             let detail = "an empty name leads nowhere";
             return Err(Error::new(ErrorKind::Usage, "parent", detail));
         }
-        values.push(("parentFileNameHint", hint.clone()));
+        values.push((HINT, hint.clone()));
     }
     if let Some(name) = &edit.adapter {
         let adapter = adapter(name)?;
@@ -167,6 +176,68 @@ fn wanted(
         values.push(("ddb.virtualHWVersion", version.to_string()));
     }
     Ok(values)
+}
+
+/// The keys of a new identity. What VirtualBox calls the image by stays: it goes by that while the
+/// contents change, and renews the UUID of the modification.
+fn identity(old: &Descriptor, ids: &Ids) -> Vec<(&'static str, String)> {
+    let mut values = Vec::new();
+    if old.cid != Some(ids.cid) {
+        values.push(("CID", format!("{:08x}", ids.cid)));
+    }
+    if old.get("ddb.longcontentid").is_some() {
+        values.push(("ddb.longContentID", long_id(ids)));
+    }
+    if old.get("ddb.uuid.modification").is_some() {
+        values.push(("ddb.uuid.modification", hyphenated(NewId::Given(ids.uuid))));
+    }
+    values
+}
+
+/// The keys that name another parent of a child.
+fn parent_values(
+    old: &Descriptor,
+    parent: &ParentSpec,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(&'static str, String)>> {
+    let mut values = Vec::new();
+    match parent.identity {
+        Some(Identity::Uuid(uuid)) if old.has_uuid_parent() && !is_by_cid(old) => {
+            values.push(("ddb.uuid.parent", hyphenated(NewId::Given(uuid))));
+        }
+        _ if is_by_cid(old) => {
+            let cid = cid_of(parent)?;
+            if old.parent_cid != Some(cid) {
+                values.push(("parentCID", format!("{cid:08x}")));
+            }
+            if old.has_uuid_parent() {
+                warnings.push(
+                    "VirtualBox goes by the UUID of the parent, which stays that of the old one"
+                        .to_owned(),
+                );
+            }
+        }
+        _ if old.has_uuid_parent() => {
+            let detail = "has no UUID, by which this child of VirtualBox names its parent";
+            return Err(Error::new(ErrorKind::Usage, "parent", detail).path(&parent.relative));
+        }
+        _ => return Err(no_parent()),
+    }
+    // Without a parentCID, a name alone would be a parent that nobody can verify.
+    if old.parent_cid.is_some() {
+        values.push((HINT, hint(parent)?.to_owned()));
+    }
+    Ok(values)
+}
+
+/// True if the parent is named by its content ID.
+fn is_by_cid(descriptor: &Descriptor) -> bool {
+    descriptor.parent_cid.is_some_and(|cid| cid != NO_PARENT)
+}
+
+fn no_parent() -> Error {
+    let detail = "cannot be named: the image has none";
+    Error::new(ErrorKind::Usage, "parent", detail)
 }
 
 /// As VirtualBox writes UUIDs.
@@ -221,108 +292,4 @@ fn encode(descriptor: &Descriptor, key: &'static str, value: &str) -> Result<Vec
         },
         Ok,
     )
-}
-
-/// A descriptor as lines, each with its end.
-struct Text {
-    lines: Vec<Vec<u8>>,
-}
-
-impl Text {
-    fn new(text: &[u8]) -> Self {
-        let lines = text.split_inclusive(|&b| b == b'\n');
-        Self {
-            lines: lines.map(<[u8]>::to_vec).collect(),
-        }
-    }
-
-    /// Gives `key` the value wherever it stands, or adds it where it belongs.
-    fn set(&mut self, key: &str, value: &[u8]) -> Result<()> {
-        let mut found = false;
-        for line in &mut self.lines {
-            let Some(equals) = equals(line, key) else {
-                continue;
-            };
-            found = true;
-            let (name, rest) = line.split_at(equals.saturating_add(1));
-            let before = rest
-                .iter()
-                .take_while(|b| matches!(b, b' ' | b'\t'))
-                .count();
-            let after = rest.trim_ascii_end().len().max(before);
-            let new = [
-                name,
-                rest.get(..before).unwrap_or_default(),
-                b"\"",
-                value,
-                b"\"",
-                rest.get(after..).unwrap_or_default(),
-            ];
-            *line = new.concat();
-        }
-        if !found {
-            self.add(key, value)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, key: &str, value: &[u8]) -> Result<()> {
-        let end: &[u8] = match self.lines.first() {
-            Some(first) if first.ends_with(b"\r\n") => b"\r\n",
-            _ => b"\n",
-        };
-        let is_ddb = |line: &Vec<u8>| is_setting(line) && starts_with(line, b"ddb.");
-        let (at, equals): (usize, &[u8]) = if key.starts_with("ddb.") {
-            let last = self.lines.iter().rposition(is_ddb);
-            let at = last.map_or(self.lines.len(), |last| last.saturating_add(1));
-            (at, b" = ")
-        } else {
-            // Among the first settings: after the extents, VirtualBox would not look for it.
-            let extents = self.lines.iter().position(|line| is_extent(line));
-            let header = self.lines.get(..extents.unwrap_or(self.lines.len()));
-            let last = header
-                .unwrap_or_default()
-                .iter()
-                .rposition(|line| is_setting(line) && !is_ddb(line));
-            let last = last.ok_or_else(|| Error::corrupt("descriptor", "has no settings"))?;
-            (last.saturating_add(1), b"=")
-        };
-        if let Some(before) = at.checked_sub(1).and_then(|i| self.lines.get_mut(i))
-            && !before.ends_with(b"\n")
-        {
-            before.extend(end);
-        }
-        let line = [key.as_bytes(), equals, b"\"", value, b"\"", end].concat();
-        self.lines.insert(at, line);
-        Ok(())
-    }
-}
-
-/// Where the `=` of the line stands, if it sets `key`.
-fn equals(line: &[u8], key: &str) -> Option<usize> {
-    let equals = line.iter().position(|&b| b == b'=')?;
-    let name = line.get(..equals)?.trim_ascii();
-    (is_setting(line) && name.eq_ignore_ascii_case(key.as_bytes())).then_some(equals)
-}
-
-fn is_setting(line: &[u8]) -> bool {
-    !starts_with(line, b"#") && !is_extent(line) && line.contains(&b'=')
-}
-
-fn is_extent(line: &[u8]) -> bool {
-    let first = line
-        .trim_ascii_start()
-        .split(u8::is_ascii_whitespace)
-        .next()
-        .unwrap_or_default();
-    [&b"RW"[..], b"RDONLY", b"NOACCESS"]
-        .iter()
-        .any(|access| first.eq_ignore_ascii_case(access))
-}
-
-/// Says whether the line begins so, whatever the case and the blanks before.
-fn starts_with(line: &[u8], what: &[u8]) -> bool {
-    let line = line.trim_ascii_start();
-    line.get(..what.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(what))
 }

@@ -13,6 +13,7 @@ mod check;
 mod cowd_header;
 mod cowd_writer;
 mod descriptor;
+mod descriptor_lines;
 mod descriptor_text;
 mod disk_structs;
 mod edit;

@@ -12,6 +12,7 @@ mod check;
 mod damage;
 mod peers;
 mod read;
+mod reparent;
 mod variants;
 mod write;
 
