@@ -22,6 +22,10 @@ pub const BAT_ENTRIES: u32 = 8 << 20;
 /// memory. 62 TiB of 64 KiB grains are just below it.
 pub const SLOTS: u64 = 1 << 30;
 
+/// Slots of a block each in a VHD that is compacted, for which there are four bits in memory: four times
+/// as many as there are entries, for gaps.
+pub const BLOCK_SLOTS: u64 = 32 << 20;
+
 /// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
 
