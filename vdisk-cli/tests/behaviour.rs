@@ -9,6 +9,7 @@ use std::{io::Write, process::Stdio};
 const VERBS: &[&str] = &[
     "",
     "info",
+    "chain",
     "check",
     "lint",
     "map",
