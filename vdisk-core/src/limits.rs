@@ -18,6 +18,10 @@ pub const GRAIN: u64 = 4 << 20;
 /// Entries of a VHD block allocation table: 2040 GiB in blocks of 512 KiB need 4.2 million.
 pub const BAT_ENTRIES: u32 = 8 << 20;
 
+/// Slots of a block each in a VHD that is compacted, for which there are four bits in memory: four times
+/// as many as there are entries, for gaps.
+pub const BLOCK_SLOTS: u64 = 32 << 20;
+
 /// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
 

@@ -12,6 +12,7 @@ mod bare_extent;
 mod check;
 mod cowd_header;
 mod cowd_writer;
+mod deferred;
 mod descriptor;
 mod descriptor_lines;
 mod descriptor_text;
@@ -30,20 +31,25 @@ mod sesparse_extent;
 mod sesparse_headers;
 mod shape;
 mod sparse_extent;
+mod sparse_update;
 mod sparse_writer;
 mod split_writer;
 pub(crate) mod stream_view;
 mod stream_writer;
+mod table_sets;
+mod update;
+mod update_extents;
 pub(crate) mod view;
 
 use crate::{
     Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
     edit::{Edit, Plan},
-    format::{Context, Facts, Spec},
+    format::{Context, Facts, Spec, Update},
     limits,
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
     units::Sectors,
 };
 pub(crate) use bare_extent::descriptor_beside;
@@ -150,6 +156,15 @@ impl Format for Vmdk {
 
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
+    }
+
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::open(layer, transaction, update).map_err(|e| e.path(layer.path()))
     }
 
     fn create<'a>(

@@ -10,6 +10,7 @@
 mod builder;
 mod check;
 mod damage;
+mod in_place;
 mod peers;
 mod read;
 mod reparent;
