@@ -6,7 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "",
     "info",
     "check",
@@ -20,6 +20,7 @@ const VERBS: [&str; 16] = [
     "rebase",
     "flatten",
     "diff",
+    "apply",
     "dedup-report",
     "hash",
     "set",
