@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod run;
+#[allow(dead_code, reason = "the tests with peers use all of it")]
+mod support;
 
 use run::{Folder, noise};
-use std::{fs, process::Command};
+use std::fs;
+use support::peers::{Qemu, Readers};
+use support::sha256;
 
 const SIZE: usize = 4 << 20;
 /// The formats that can have children.
@@ -36,27 +40,23 @@ fn layers(folder: &Folder, image: &str) -> usize {
     json["chain"].as_array().unwrap().len()
 }
 
-/// What qemu reads, which finds the parents by itself.
-fn qemu_reads(folder: &Folder, image: &str, format: &str, bytes: &[u8]) {
-    let format = if format == "vhd" { "vpc" } else { format };
-    if format != "vmdk" {
-        return; // qemu opens no parents of VHD and VHDX
-    }
-    let raw = folder.path("qemu.raw");
-    let done = Command::new("qemu-img")
-        .args(["convert", "-f", format, "-O", "raw"])
-        .args([folder.path(image), raw.clone()])
-        .status();
-    match done {
-        Ok(status) => {
-            assert!(status.success());
-            assert!(
-                fs::read(&raw).unwrap() == bytes,
-                "qemu reads {image} otherwise"
-            );
-            fs::remove_file(raw).unwrap();
+/// What others read of `files`, the image and then its parents from the nearest.
+fn others_read(folder: &Folder, files: &[&str], bytes: &[u8]) {
+    let (path, digest) = (folder.path(""), sha256(bytes));
+    let readers: &[&str] = match files[0].rsplit('.').next() {
+        Some("vmdk") => &["libvmdk", "dissect-vmdk"],
+        Some("vhd") => &["libvhdi"],
+        _ => &["dissect-vhdx"],
+    };
+    if let Some(peers) = Readers::find() {
+        for reader in readers {
+            peers.check(&path, reader, files, &digest);
         }
-        Err(e) => assert!(std::env::var_os("VDISK_REQUIRE_PEERS").is_none(), "{e}"),
+    }
+    if files[0].ends_with(".vmdk")
+        && let Some(qemu) = Qemu::find()
+    {
+        assert_eq!(qemu.sha256(&path, "vmdk", files[0]), digest);
     }
 }
 
@@ -90,7 +90,8 @@ fn split_makes_a_child_that_reads_as_the_image() {
         assert!(image["saved"].as_i64().unwrap() > 1 << 20, "{image}");
         assert_eq!(folder.contents(&format!("child.{format}")), other);
         assert_eq!(layers(&folder, &format!("child.{format}")), 2);
-        qemu_reads(&folder, &format!("child.{format}"), format, &other);
+        let files = ["child", "base"].map(|name| format!("{name}.{format}"));
+        others_read(&folder, &files.each_ref().map(String::as_str), &other);
         assert!(folder.read(&format!("disk.{format}")) == before);
     }
 }
@@ -207,6 +208,8 @@ fn split_all_replaces_images_and_their_children_still_fit() {
     assert_eq!(layers(&folder, "pool/one.vmdk"), 2);
     assert_eq!(identity(&folder, "pool/one.vmdk"), old);
     assert_eq!(folder.contents("pool/child.vmdk"), one);
+    let files = ["pool/child.vmdk", "pool/one.vmdk", "pool/base.vmdk"];
+    others_read(&folder, &files, &one);
     assert_eq!(layers(&folder, "pool/child.vmdk"), 3);
     assert_eq!(folder.contents("pool/base.vmdk"), bytes);
     assert_eq!(folder.read("pool/set.vmdk"), set);
@@ -255,7 +258,8 @@ fn rebase_keeps_what_the_child_and_its_children_read() {
         assert_eq!(identity(&folder, &format!("child.{format}")), id);
         assert_eq!(folder.contents(&format!("grand.{format}")), own);
         assert_eq!(layers(&folder, &format!("grand.{format}")), 3);
-        qemu_reads(&folder, &format!("child.{format}"), format, &own);
+        let files = ["grand", "child", "new"].map(|name| format!("{name}.{format}"));
+        others_read(&folder, &files.each_ref().map(String::as_str), &own);
         folder.run(&format!("check child.{format}")).code(0);
     }
 }
@@ -338,12 +342,6 @@ fn flatten_needs_no_parent() {
         .code(0)
         .says("has no parent");
     folder.run("flatten child.vmdk -o x.vmdk").code(2);
-}
-
-/// SHA-256 of bytes, not by the program.
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    vdisk_core::ops::hash::hex(&Sha256::digest(bytes))
 }
 
 #[test]
@@ -492,6 +490,7 @@ fn a_moved_parent_is_named_anew() {
         let json = folder.run(&rebase).code(0).json();
         assert_eq!(folder.contents(&format!("child.{format}")), own);
         folder.run(&format!("check child.{format}")).code(0);
+        others_read(&folder, &[&format!("child.{format}"), &moved], &own);
         let backup = json["backups"][0].as_str().unwrap();
         folder.run(&format!("check --undo {backup}")).code(0);
         assert!(folder.read(&format!("child.{format}")) == before);
