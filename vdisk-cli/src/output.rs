@@ -21,10 +21,10 @@ use vdisk_core::{
     OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash},
+    ops::{Resized, convert, hash, measure::Counter},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Counting, Output, OutputOptions, Stream, Target},
+    target::{Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -220,8 +220,8 @@ impl WriteArgs {
     }
 
     /// Starts an image that is only counted.
-    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
-        let counting = Counting::default();
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counter)> {
+        let counting = Counter::new(&shown(path));
         let destination = Destination {
             path: path.to_owned(),
             shape,
@@ -235,6 +235,42 @@ impl WriteArgs {
     /// False if the user does not wait for the medium.
     pub(crate) fn sync(&self) -> bool {
         !self.no_sync
+    }
+
+    /// The flags of an image that is never written.
+    pub(crate) fn to_measure(
+        format: Option<&'static dyn Format>,
+        subformat: Option<String>,
+        level: u32,
+        profile: ProfileArgs,
+    ) -> Self {
+        Self {
+            format,
+            subformat,
+            force: false,
+            no_sync: true,
+            level,
+            reproducible: false,
+            profile,
+        }
+    }
+
+    /// Starts an image of which only the sizes of the files are kept.
+    pub(crate) fn begin_counting(
+        &self,
+        path: Option<&Path>,
+        shape: Shape,
+    ) -> Result<(Destination, Counter)> {
+        let path = path.unwrap_or(Path::new("-"));
+        let counter = Counter::new(&file_name(path, shape));
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape)?,
+            sink: Sink::Count(counter.clone()),
+        };
+        Ok((destination, counter))
     }
 
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
@@ -279,14 +315,37 @@ impl WriteArgs {
         destination: Destination,
         ui: &Ui,
     ) -> Result<Written> {
-        self.copy_checked(disk, destination, None, ui)
+        self.write(disk, destination, |digest| digest, None, ui)
+    }
+
+    /// The same for one of several copies: `salted` tells the digest of the contents from that of
+    /// the others, where identities follow from it.
+    pub(crate) fn copy_as(
+        &self,
+        disk: &dyn Disk,
+        destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, salted, None, ui)
     }
 
     /// The same, but asks `check` before the image appears, which then looks at what was written.
     pub(crate) fn copy_checked(
         &self,
         disk: &dyn Disk,
+        destination: Destination,
+        check: &Check<'_>,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, |digest| digest, Some(check), ui)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn Disk,
         mut destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
         check: Option<&Check<'_>>,
         ui: &Ui,
     ) -> Result<Written> {
@@ -297,7 +356,9 @@ impl WriteArgs {
         let old_size = disk.size();
         let fitted = destination.shape.fit(old_size, ui);
         let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
-        let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
+        let ids = self.ids(destination.shape, None, || {
+            hash::digest(disk, &job).map(salted)
+        })?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
         if let (Some(check), Some(layer)) = (check, destination.layer()?) {
@@ -322,7 +383,17 @@ pub(crate) type Check<'a> = dyn Fn(&dyn Disk) -> Result<()> + 'a;
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
-    Nowhere(Counting),
+    Nowhere(Counter),
+    Count(Counter),
+}
+
+/// The name of an image of that shape at `path`, as formats record it.
+fn file_name(path: &Path, shape: Shape) -> String {
+    let ending = shape.format.extensions().first();
+    match path.file_name() {
+        Some(name) if !is_stdout(path) => name.display().to_string(),
+        _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
+    }
 }
 
 /// A new image under way. Dropped, it leaves nothing behind.
@@ -353,11 +424,7 @@ impl Destination {
         ids: Ids,
         parent: Option<ParentSpec>,
     ) -> Result<Box<dyn ImageWriter + '_>> {
-        let ending = self.shape.format.extensions().first();
-        let name = match self.path.file_name() {
-            Some(name) if !is_stdout(&self.path) => name.display().to_string(),
-            _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
-        };
+        let name = file_name(&self.path, self.shape);
         let spec = Spec {
             size,
             subformat: self.shape.subformat,
@@ -374,6 +441,7 @@ impl Destination {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
             Sink::Nowhere(counting) => counting,
+            Sink::Count(counter) => counter,
         };
         self.shape
             .format
@@ -385,7 +453,7 @@ impl Destination {
     pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
         match &mut self.sink {
             Sink::File(output) => output.layer(self.shape.format).map(Some),
-            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
+            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
         }
     }
 

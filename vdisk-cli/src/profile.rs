@@ -14,7 +14,7 @@ use vdisk_core::{
 };
 
 /// Flags that say for whom an image is written, and what else its format lets one choose.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Output options")]
 pub(crate) struct ProfileArgs {
     /// Write what this hypervisor or cloud takes: decides format, variant, size and hardware, and

@@ -6,16 +6,19 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 17] = [
+const VERBS: &[&str] = &[
     "",
     "info",
+    "chain",
     "check",
     "lint",
     "map",
+    "measure",
     "convert",
     "create",
     "compose",
     "clone",
+    "commit",
     "split",
     "rebase",
     "flatten",

@@ -64,9 +64,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
             .check_result(disk, &ui.job())
             .map_err(|e| e.path(&args.delta))
     };
-    let written = args
-        .write
-        .copy_checked(&disk, destination, Some(&check), ui)?;
+    let written = args.write.copy_checked(&disk, destination, &check, ui)?;
     ui.summary(&ApplyReport {
         schema: 1,
         delta: shown(&args.delta),

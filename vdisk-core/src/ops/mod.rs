@@ -17,6 +17,7 @@ pub mod family;
 pub mod hash;
 pub mod like;
 mod lineage;
+pub mod measure;
 pub mod merge;
 pub mod merge_plan;
 pub mod rebase;
