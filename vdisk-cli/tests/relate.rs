@@ -118,6 +118,35 @@ fn split_refuses_bases_that_cannot_be_parents() {
     assert_eq!(folder.names(), ["base.vhd", "child.vhd", "disk.vmdk"]);
 }
 
+#[test]
+fn images_of_one_name_get_children_of_their_own() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    fs::create_dir(folder.path("pool")).unwrap();
+    full(&folder, "base.vhd", &bytes);
+    for (name, text) in [("a.vhd", b"one"), ("a.vhdx", b"two"), ("a.raw", b"six")] {
+        full(&folder, &format!("pool/{name}"), &with(&bytes, 4096, text));
+    }
+    folder
+        .run("split --all pool --base base.vhd --force --quiet")
+        .code(0);
+    for (image, child) in [
+        ("a.vhd", "a.thin.vhd"),
+        ("a.vhdx", "a.vhdx.thin.vhd"),
+        ("a.raw", "a.raw.thin.vhd"),
+    ] {
+        let args = format!("diff pool/{image} pool/{child} --allow-path .");
+        folder.run(&args).code(0);
+    }
+    // A base that cannot be one is said once, and not for each image.
+    fs::remove_file(folder.path("base.vhd")).unwrap();
+    full(&folder, "base.ova", &bytes);
+    folder
+        .run("split --all pool --base base.ova")
+        .code(2)
+        .says("is a disk inside a package");
+}
+
 /// A folder of disks: two that share the base's contents, one that does not, a child, an extent set,
 /// something broken, and something else.
 fn pool(folder: &Folder) -> (Vec<u8>, Vec<u8>) {
@@ -178,7 +207,7 @@ fn split_all_takes_what_is_won_and_leaves_the_rest() {
         .map(|(name, action)| (name, action.replace("would-write", "written")));
     assert_eq!(would.collect::<Vec<_>>(), want, "{plan}");
     assert_eq!(folder.contents("pool/one.thin.vmdk"), one);
-    assert_eq!(folder.contents("pool/other.thin.vmdk"), bytes);
+    assert_eq!(folder.contents("pool/other.vhd.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/set.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/one.vmdk"), one, "the originals stay");
     assert!(json["saved"].as_i64().unwrap() > 8 << 20, "{json}");
