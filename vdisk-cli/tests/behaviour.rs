@@ -23,6 +23,7 @@ const VERBS: &[&str] = &[
     "rebase",
     "flatten",
     "diff",
+    "apply",
     "dedup-report",
     "hash",
     "set",

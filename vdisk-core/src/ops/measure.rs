@@ -110,6 +110,12 @@ impl Counter {
         self.lock().iter().map(Counted::size).collect()
     }
 
+    /// What all files take on a file system that keeps holes; their length, where that has too many.
+    pub fn stored(&self) -> u64 {
+        let files = self.files();
+        files.iter().map(|f| f.stored.unwrap_or(f.size)).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Counted>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
