@@ -4,7 +4,6 @@
 use super::{Contents, Family, Verdict};
 use crate::{
     Chain, Disk, Job, Kind, Layer, OpenOptions, Result,
-    disk::{extents, same_kind},
     open::{ancestors, format_of, open_layer},
     ops::diff,
 };
@@ -80,12 +79,15 @@ pub(super) fn compare(family: &mut Family, options: &OpenOptions<'_>, job: &Job<
     Ok(())
 }
 
-/// True if `child` leaves anything to its parent.
+/// True if `child` leaves anything to its parent. Ends at the first such place.
 fn asks(child: &Layer) -> Result<bool> {
-    for extent in extents(child, 0..child.size(), same_kind) {
-        if extent?.kind == Kind::Absent {
+    let mut pos = 0;
+    while pos < child.size() {
+        let extent = child.extent_at(pos)?;
+        if extent.kind == Kind::Absent {
             return Ok(true);
         }
+        pos = extent.range.end;
     }
     Ok(false)
 }
