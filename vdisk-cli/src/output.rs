@@ -17,14 +17,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, OpenOptions,
-    Result, Subformat,
+    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, Layer,
+    OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash},
+    ops::{Resized, convert, hash, measure::Counter},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Output, OutputOptions, Stream, Target},
+    target::{Counting, Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -115,7 +115,7 @@ impl WriteArgs {
             let what = self.subformat.as_deref().unwrap_or(&format);
             let cannot = match (child, streams) {
                 (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
-                (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
+                (true, false) => format!("{what} cannot be a child of another image; {} can", able(fits)),
                 _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
             };
             return usage("subformat", cannot);
@@ -204,6 +204,60 @@ impl WriteArgs {
         })
     }
 
+    /// Starts an image that is only counted.
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::default();
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
+        };
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
+    }
+
+    /// The flags of an image that is never written.
+    pub(crate) fn to_measure(
+        format: Option<&'static dyn Format>,
+        subformat: Option<String>,
+        level: u32,
+        profile: ProfileArgs,
+    ) -> Self {
+        Self {
+            format,
+            subformat,
+            force: false,
+            no_sync: true,
+            level,
+            reproducible: false,
+            profile,
+        }
+    }
+
+    /// Starts an image of which only the sizes of the files are kept.
+    pub(crate) fn begin_counting(
+        &self,
+        path: Option<&Path>,
+        shape: Shape,
+    ) -> Result<(Destination, Counter)> {
+        let path = path.unwrap_or(Path::new("-"));
+        let counter = Counter::new(&file_name(path, shape));
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape)?,
+            sink: Sink::Count(counter.clone()),
+        };
+        Ok((destination, counter))
+    }
+
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
     /// follow from it.
     pub(crate) fn ids(
@@ -283,6 +337,17 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
+    Nowhere(Counting),
+    Count(Counter),
+}
+
+/// The name of an image of that shape at `path`, as formats record it.
+fn file_name(path: &Path, shape: Shape) -> String {
+    let ending = shape.format.extensions().first();
+    match path.file_name() {
+        Some(name) if !is_stdout(path) => name.display().to_string(),
+        _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
+    }
 }
 
 /// A new image under way. Dropped, it leaves nothing behind.
@@ -308,11 +373,7 @@ impl Destination {
         ids: Ids,
         parent: Option<ParentSpec>,
     ) -> Result<Box<dyn ImageWriter + '_>> {
-        let ending = self.shape.format.extensions().first();
-        let name = match self.path.file_name() {
-            Some(name) if !is_stdout(&self.path) => name.display().to_string(),
-            _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
-        };
+        let name = file_name(&self.path, self.shape);
         let spec = Spec {
             size,
             subformat: self.shape.subformat,
@@ -328,11 +389,21 @@ impl Destination {
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
+            Sink::Nowhere(counting) => counting,
+            Sink::Count(counter) => counter,
         };
         self.shape
             .format
             .create(target, &spec)
             .map_err(|e| e.path(&self.path))
+    }
+
+    /// The finished image, before it has its name; `None` if it is no file.
+    pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
+        match &mut self.sink {
+            Sink::File(output) => output.layer(self.shape.format).map(Some),
+            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
+        }
     }
 
     /// Gives the finished image of `size` bytes its name, and says what it is.

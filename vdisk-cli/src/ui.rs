@@ -261,6 +261,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")
         }
+        (ErrorKind::Conflict, "journal") => Some(
+            "if no other vdisk is at it: vdisk commit, resize and compact finish it with --resume IMAGE, and take it back with --undo IMAGE",
+        ),
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
         }

@@ -6,17 +6,22 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 14] = [
+const VERBS: &[&str] = &[
     "",
     "info",
     "chain",
     "check",
     "lint",
     "map",
+    "measure",
     "convert",
     "create",
     "compose",
     "clone",
+    "commit",
+    "split",
+    "rebase",
+    "flatten",
     "diff",
     "dedup-report",
     "hash",
@@ -28,7 +33,7 @@ const VERBS: [&str; 14] = [
 fn help_texts_are_as_recorded() {
     let folder = Folder::new();
     let mut all = String::new();
-    for verb in VERBS {
+    for verb in VERBS.iter().copied() {
         let ran = folder.run(&format!("{verb} --help")).code(0);
         all.push_str(&format!("$ vdisk {verb} --help\n{}\n", ran.out));
     }

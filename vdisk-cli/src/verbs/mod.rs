@@ -3,16 +3,21 @@
 mod chain;
 mod check;
 mod clone;
+mod commit;
 mod compose;
 mod convert;
 mod create;
 mod dedup_report;
 mod diff;
+mod flatten;
 mod hash;
 mod info;
 mod lint;
 mod map;
+mod measure;
+mod rebase;
 mod set;
+mod split;
 
 use crate::{exit::Exit, ui::Ui};
 use vdisk_core::Result;
@@ -25,10 +30,15 @@ pub(crate) enum Verb {
     Check(check::Args),
     Lint(lint::Args),
     Map(map::Args),
+    Measure(measure::Args),
     Convert(convert::Args),
     Create(create::Args),
     Compose(compose::Args),
     Clone(clone::Args),
+    Commit(commit::Args),
+    Split(split::Args),
+    Rebase(rebase::Args),
+    Flatten(flatten::Args),
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
@@ -43,10 +53,15 @@ impl Verb {
             Self::Check(args) => check::run(args, ui),
             Self::Lint(args) => lint::run(args, ui),
             Self::Map(args) => map::run(args, ui),
+            Self::Measure(args) => measure::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
+            Self::Commit(args) => commit::run(args, ui),
+            Self::Split(args) => split::run(args, ui),
+            Self::Rebase(args) => rebase::run(args, ui),
+            Self::Flatten(args) => flatten::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),

@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod check;
+pub mod child;
 pub mod commit;
 pub mod compact;
 pub mod compose;
@@ -13,12 +14,17 @@ pub mod dedup;
 pub mod diff;
 pub mod family;
 pub mod hash;
+pub mod like;
 mod lineage;
+pub mod measure;
 pub mod merge;
 pub mod merge_plan;
+pub mod rebase;
 pub mod redo;
+pub mod repoint;
 pub mod resize;
 mod resized;
+pub mod split;
 mod stamp;
 
 pub use resized::Resized;

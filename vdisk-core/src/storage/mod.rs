@@ -260,6 +260,15 @@ impl ImageFile {
         &self.tag.path
     }
 
+    /// True for a block device, whose length is not ours to change.
+    pub(crate) fn is_device(&self) -> Result<bool> {
+        use std::os::unix::fs::FileTypeExt;
+        let metadata = std::fs::metadata(self.path())
+            .map_err(|e| Error::io("open", e))
+            .in_file(self.path())?;
+        Ok(metadata.file_type().is_block_device())
+    }
+
     /// Fills `buf` from `pos`; an error names the file and the place.
     pub fn read_at(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
         self.storage

@@ -1,13 +1,17 @@
 //! Raw disks: the file is the disk.
 
+mod in_place;
+
 use crate::{
     Error, FORMATS, Format, Image, ImageWriter, Layer, Layout, Place, Result, Run, Subformat,
     check::{self, Checkup, Finding, Findings, Severity},
-    format::{Context, Facts, Spec},
+    format::{Compactor, Context, Facts, Spec, Update},
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
     units::{FileOffset, SECTOR, round_up},
 };
+use in_place::{InPlace, Punch};
 use std::ops::Range;
 
 /// The raw format.
@@ -72,6 +76,35 @@ impl Format for Raw {
             findings.add(finding);
         }
         check::walk(&layer, checkup, findings)
+    }
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        Ok(Box::new(InPlace::new(layer, transaction, update)?))
+    }
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        InPlace::new(layer, transaction, update)?.resize(size)
+    }
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        Ok(Box::new(Punch::new(InPlace::new(
+            layer,
+            transaction,
+            update,
+        )?)))
     }
     fn create<'a>(
         &self,
