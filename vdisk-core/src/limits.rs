@@ -87,3 +87,6 @@ pub const OVF_ENTRIES: usize = 4096;
 
 /// Bytes of an OVA manifest: as many lines as there may be members, with some names.
 pub const MANIFEST: u64 = 2 << 20;
+
+/// Bytes of the entries of a GUID partition table. Everybody writes 16 KiB.
+pub const GPT_ENTRIES: u64 = 1 << 20;
