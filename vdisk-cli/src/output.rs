@@ -17,14 +17,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, OpenOptions,
-    Result, Subformat,
+    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, Layer,
+    OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash, measure::Counter},
+    ops::{Resized, convert, hash},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Output, OutputOptions, Stream, Target},
+    target::{Counting, Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -115,7 +115,7 @@ impl WriteArgs {
             let what = self.subformat.as_deref().unwrap_or(&format);
             let cannot = match (child, streams) {
                 (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
-                (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
+                (true, false) => format!("{what} cannot be a child of another image; {} can", able(fits)),
                 _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
             };
             return usage("subformat", cannot);
@@ -223,21 +223,21 @@ impl WriteArgs {
     }
 
     /// Starts an image of which only the sizes of the files are kept.
-    pub(crate) fn begin_counting(
-        &self,
-        path: Option<&Path>,
-        shape: Shape,
-    ) -> Result<(Destination, Counter)> {
-        let path = path.unwrap_or(Path::new("-"));
-        let counter = Counter::new(&file_name(path, shape));
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::new(&file_name(path, shape));
         let destination = Destination {
             path: path.to_owned(),
             shape,
             level: self.level,
-            options: self.profile.options(shape)?,
-            sink: Sink::Count(counter.clone()),
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
         };
-        Ok((destination, counter))
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
     }
 
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
@@ -305,7 +305,7 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
-    Count(Counter),
+    Nowhere(Counting),
 }
 
 /// The name of an image of that shape at `path`, as formats record it.
@@ -356,12 +356,20 @@ impl Destination {
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
-            Sink::Count(counter) => counter,
+            Sink::Nowhere(counting) => counting,
         };
         self.shape
             .format
             .create(target, &spec)
             .map_err(|e| e.path(&self.path))
+    }
+
+    /// The finished image, before it has its name; `None` if it is no file.
+    pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
+        match &mut self.sink {
+            Sink::File(output) => output.layer(self.shape.format).map(Some),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
+        }
     }
 
     /// Gives the finished image of `size` bytes its name, and says what it is.

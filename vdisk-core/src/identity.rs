@@ -23,6 +23,14 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// False for values that many images have: zeros, and the CID of a disk never written to.
+    pub fn tells_apart(&self) -> bool {
+        match self {
+            Self::Cid(cid) => !matches!(cid, 0 | 0xffff_fffe..),
+            Self::Uuid(id) | Self::Linkage(id) | Self::Vdi { uuid: id, .. } => *id != [0; 16],
+        }
+    }
+
     /// Who an image of this kind of identity is after it was given `ids`, as a format records them.
     ///
     /// ```
@@ -82,7 +90,11 @@ impl ParentRef {
     /// True if an image of which `facts` tell is the parent, by one of its identities. Never for a
     /// parent of which none is recorded.
     pub fn is(&self, facts: &Facts) -> bool {
-        let own = [facts.identity, facts.other_identity];
+        self.is_any_of(&[facts.identity, facts.other_identity])
+    }
+
+    /// True if one of `own` is a recorded identity of the parent.
+    pub(crate) fn is_any_of(&self, own: &[Option<Identity>]) -> bool {
         let wanted = [self.identity, self.alternative];
         let mut wanted = wanted.iter().filter(|w| w.is_some());
         wanted.any(|w| own.contains(w))

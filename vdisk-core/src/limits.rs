@@ -63,6 +63,9 @@ pub const DISK_SIZE: u64 = 1 << 53;
 /// Threads of a job. More cannot help, and each costs memory for what it has in hand.
 pub const THREADS: usize = 256;
 
+/// Images that a search keeps, about 1 KiB each. Farms of clones have some thousand.
+pub const FAMILY: usize = 200_000;
+
 /// Findings of one rule that a check keeps; the others are counted. Nobody reads more.
 pub const FINDINGS: u64 = 100;
 

@@ -8,12 +8,15 @@ mod convert;
 mod create;
 mod dedup_report;
 mod diff;
+mod flatten;
 mod hash;
 mod info;
 mod lint;
 mod map;
 mod measure;
+mod rebase;
 mod set;
+mod split;
 
 use crate::{exit::Exit, ui::Ui};
 use vdisk_core::Result;
@@ -31,6 +34,9 @@ pub(crate) enum Verb {
     Compose(compose::Args),
     Clone(clone::Args),
     Commit(commit::Args),
+    Split(split::Args),
+    Rebase(rebase::Args),
+    Flatten(flatten::Args),
     Diff(diff::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
@@ -50,6 +56,9 @@ impl Verb {
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
             Self::Commit(args) => commit::run(args, ui),
+            Self::Split(args) => split::run(args, ui),
+            Self::Rebase(args) => rebase::run(args, ui),
+            Self::Flatten(args) => flatten::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),

@@ -186,28 +186,40 @@ fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<D
     Ok(done)
 }
 
-/// What becomes of the units of `range`, neighbours joined.
+/// What becomes of the units of `range`, neighbours joined. One larger than a chunk is alone in it.
 fn fates(
     disk: &dyn Disk,
     parent: Option<&dyn Disk>,
     range: &Range<u64>,
     unit: u64,
 ) -> Result<Vec<(Range<u64>, Fate)>> {
-    let bytes = read_range(disk, range)?;
-    let below = parent.map(|parent| read_range(parent, range)).transpose()?;
-    let found = runs(range.start, bytes.len(), unit, |part| {
-        let own = bytes.get(part.clone()).unwrap_or_default();
-        let under = below
-            .as_ref()
-            .map(|below| below.get(part).unwrap_or_default());
-        match under {
-            Some(under) if under == own => Fate::Same,
-            _ if is_zero(own) => Fate::Zero,
-            _ => Fate::Needed,
+    let fate = |same, zero| match (same, zero) {
+        (true, _) => Fate::Same,
+        (_, true) => Fate::Zero,
+        _ => Fate::Needed,
+    };
+    let (mut all_same, mut all_zero) = (true, true);
+    let mut start = range.start;
+    while start < range.end && (all_same || all_zero) {
+        let part = start..range.end.min(start.saturating_add(CHUNK));
+        start = part.end;
+        let bytes = read_range(disk, &part)?;
+        let below = parent.map(|parent| read_range(parent, &part)).transpose()?;
+        let look = |inside: Range<usize>| {
+            let own = bytes.get(inside.clone()).unwrap_or_default();
+            let same = below.as_ref().is_some_and(|b| b.get(inside) == Some(own));
+            (same, is_zero(own))
+        };
+        if unit <= CHUNK {
+            let found = runs(part.start, bytes.len(), unit, |inside| {
+                let (same, zero) = look(inside);
+                fate(same, zero)
+            });
+            let found = found.into_iter().map(|(range, _, fate)| (range, fate));
+            return Ok(found.collect());
         }
-    });
-    Ok(found
-        .into_iter()
-        .map(|(range, _, fate)| (range, fate))
-        .collect())
+        let (same, zero) = look(0..bytes.len());
+        (all_same, all_zero) = (all_same && same, all_zero && zero);
+    }
+    Ok(vec![(range.clone(), fate(all_same, all_zero))])
 }

@@ -170,7 +170,7 @@ thread_local! {
 }
 
 /// Appends `bytes`, deflated with a zlib header, to `out`.
-pub(super) fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
     COMPRESSOR.with_borrow_mut(|kept| {
         let (kept_level, compressor) =
             kept.get_or_insert_with(|| (level, Compress::new(Compression::new(level), true)));

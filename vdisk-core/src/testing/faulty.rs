@@ -1,7 +1,10 @@
 //! A medium that fails: at the n-th operation a write is torn, the program dies, the power goes, or
 //! there is no room left.
 
-use crate::transaction::Medium;
+use crate::{
+    transaction::Medium,
+    units::{SECTOR, round_down},
+};
 use std::{
     fs::{self, File},
     io,
@@ -19,7 +22,7 @@ use std::{
 pub enum Fault {
     /// It is not made, nor is any after it: the program was killed.
     Killed,
-    /// Half of the write is made, and nothing after it.
+    /// About half of the write is made, in whole sectors, and nothing after it.
     Torn,
     /// Nothing after it is made, and of all that was not flushed any part is lost: which, follows
     /// from the number.
@@ -148,8 +151,10 @@ impl Medium for Faulty {
                 Err(io::ErrorKind::StorageFull.into())
             }
             (Turn::Fails, Fault::Torn) => {
-                let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-                file.write_all_at(half, at)?;
+                // Sectors are written whole or not at all, as by any medium.
+                let half = round_down(at + bytes.len() as u64 / 2, SECTOR).saturating_sub(at);
+                let half = bytes.get(..usize::try_from(half).unwrap_or(0));
+                file.write_all_at(half.unwrap_or_default(), at)?;
                 Self::dead()
             }
             (Turn::Fails | Turn::Dead, Fault::Killed | Fault::Torn | Fault::PowerLoss(_)) => {

@@ -13,11 +13,11 @@ mod pages;
 mod recover;
 
 pub use medium::{Files, Medium};
-pub(crate) use recover::refuse_unfinished;
 pub use recover::{Unfinished, undo, unfinished};
+pub(crate) use recover::{is_journal, journal_of, refuse_unfinished};
 
 use crate::{
-    Error, ErrorKind, InFile, Result,
+    Error, ErrorKind, InFile, Result, is_zero,
     patch::{Change, Patch},
     storage::{FileId, ImageFile, Storage},
 };
@@ -260,7 +260,9 @@ impl<'a> Transaction<'a> {
         let overlaps = |p: &Pending| {
             p.member == number && p.at < end && at < p.at.saturating_add(p.bytes.len() as u64)
         };
-        if state.pending.iter().any(overlaps) {
+        // Until the end of the file is written, a gap before it is none yet.
+        let short = || opened.metadata().is_ok_and(|m| m.len() < end);
+        if state.pending.iter().any(overlaps) || short() {
             self.write_pending(&mut state)?;
         }
         opened
@@ -312,7 +314,7 @@ impl<'a> Transaction<'a> {
     pub fn set_len(&self, file: &ImageFile, len: u64) -> Result<()> {
         let (number, member) = self.member(file)?;
         let mut state = self.state();
-        self.save(&mut state, number, len..member.size)?;
+        self.save_cut(&mut state, number, len)?;
         let Some(progress) = state.members.get_mut(number) else {
             return Ok(());
         };
@@ -413,7 +415,7 @@ impl<'a> Transaction<'a> {
                 file.read_at(at, &mut bytes)
                     .map_err(|e| Error::io("read", e).at(at).path(&member.path))?;
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
-                journal.page(self.medium, number, page, &bytes)?;
+                journal.old(self.medium, number, at, &bytes)?;
             }
         }
         Ok(())
@@ -444,6 +446,72 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Saves what the file has behind `len`; not what is zero.
+    fn save_cut(&self, state: &mut State, number: usize, len: u64) -> Result<()> {
+        let Some(member) = self.members.get(number) else {
+            return Ok(());
+        };
+        if len >= member.size {
+            return Ok(());
+        }
+        // A page that is cut in the middle.
+        self.save(
+            state,
+            number,
+            len..len.next_multiple_of(PAGE).min(member.size),
+        )?;
+        let mut at = len.next_multiple_of(PAGE);
+        while at < member.size {
+            let span = member.image.storage.span_at(at);
+            let span = span.map_err(|e| Error::io("read", e).path(&member.path))?;
+            // Whole pages of holes; the page with the hole's end is read.
+            let hole_end = if span.hole {
+                span.end / PAGE * PAGE
+            } else {
+                at
+            };
+            if span.end >= member.size && span.hole {
+                break;
+            }
+            if hole_end > at {
+                at = hole_end;
+                continue;
+            }
+            self.save_unless_zero(state, number, at)?;
+            at += PAGE;
+        }
+        // After the pages: whoever finds it, has them.
+        match &mut state.journal {
+            Some(journal) => {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                journal.cut(self.medium, number, len)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Saves the page at `at`, which will be cut off.
+    fn save_unless_zero(&self, state: &mut State, number: usize, at: u64) -> Result<()> {
+        let Some(member) = self.members.get(number) else {
+            return Ok(());
+        };
+        let len = PAGE.min(member.size.saturating_sub(at));
+        let mut bytes = vec![0; crate::units::buffer_len(len)?];
+        let page = at / PAGE;
+        let unsaved = {
+            let safe = state.members.get(number).map(|m| m.safe.contains(page));
+            safe == Some(false)
+        };
+        if unsaved {
+            // Not changed yet, so what was opened for reading has it.
+            member.image.read_at(at, &mut bytes)?;
+            if !is_zero(&bytes) {
+                self.save(state, number, at..at + len)?;
+            }
+        }
+        Ok(())
+    }
+
     fn flush_journal(&self, state: &mut State) -> Result<()> {
         match &mut state.journal {
             Some(journal) => journal.flush(self.medium),
@@ -452,6 +520,15 @@ impl<'a> Transaction<'a> {
     }
 
     fn write_pending(&self, state: &mut State) -> Result<()> {
+        if let Some(journal) = &mut state.journal {
+            for Pending { member, at, bytes } in &state.pending {
+                let size = self.members.get(*member).map_or(0, |m| m.size);
+                let old = crate::disk::part_len(bytes.len(), *at, size.max(*at));
+                let bytes = bytes.get(..old).unwrap_or_default();
+                let member = u32::try_from(*member).unwrap_or(u32::MAX);
+                journal.new_bytes(self.medium, member, *at, bytes)?;
+            }
+        }
         self.flush_journal(state)?;
         for pending in &state.pending {
             let Some((path, Some(file))) = self

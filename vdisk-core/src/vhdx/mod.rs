@@ -16,7 +16,9 @@
 mod bat;
 mod bitmap;
 mod check;
+mod current;
 mod disk_structs;
+mod edit;
 mod facts;
 mod fixed;
 mod front;
@@ -32,6 +34,7 @@ mod writer;
 use crate::{
     Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
+    edit::{Edit, Plan},
     format::{Context, Spec},
     storage::ImageFile,
     target::Target,
@@ -107,6 +110,9 @@ impl Format for Vhdx {
     }
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::check(&file, checkup, findings)
+    }
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
     }
     fn create<'a>(
         &self,

@@ -72,7 +72,7 @@ const SPARSE: Subformat = Subformat {
 const STREAM: Subformat = Subformat {
     name: "streamOptimized",
     streams: true,
-    child: false,
+    child: true,
 };
 
 /// What is written, the default first.

@@ -9,6 +9,7 @@
 
 mod builder;
 mod damage;
+mod edit;
 mod log;
 mod peers;
 mod read;

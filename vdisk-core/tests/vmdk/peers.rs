@@ -12,7 +12,11 @@ use std::{
     path::Path,
     process::{Command, Stdio},
 };
-use vdisk_core::{FileResolver, OpenOptions, testing::contents};
+use vdisk_core::{
+    Disk, FileResolver, OpenOptions,
+    format::{self, ParentSpec, named},
+    testing::{self, contents},
+};
 
 /// Says whether `program` runs with these arguments; prints that a test is skipped if not.
 fn there(program: &OsStr, args: &[&str]) -> bool {
@@ -172,5 +176,33 @@ fn se_sparse_is_read_as_by_qemu_and_dissect() {
                 "{sectors} sectors"
             );
         }
+    }
+}
+
+#[test]
+fn a_child_that_is_a_stream_is_read_as_by_qemu_and_dissect() {
+    let (before, after) = crate::write::before_and_after();
+    let vmdk = named("vmdk").unwrap();
+    let kind = |name| format::subformat(vmdk, Some(name)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let base = testing::image(vmdk, kind("monolithicSparse"), &before, None, 1).unwrap();
+    let layer = testing::open_bytes(vmdk, base.clone()).unwrap();
+    let parent = ParentSpec {
+        relative: "base.vmdk".into(),
+        absolute: None,
+        identity: layer.facts().identity,
+        modified: 0,
+    };
+    let below: (&dyn Disk, _) = (&before, parent);
+    let child = testing::image(vmdk, kind("streamOptimized"), &after, Some(below), 2).unwrap();
+    fs::write(at("base.vmdk"), base).unwrap();
+    fs::write(at("child.vmdk"), child).unwrap();
+    assert!(ours(&at("child.vmdk")) == after);
+    if there("qemu-img".as_ref(), &["--version"]) {
+        assert!(qemu(&at("child.vmdk")) == after, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        assert!(dissect(&at("child.vmdk")) == after, "dissect");
     }
 }
