@@ -1,21 +1,122 @@
-//! Takes out of an image what it need not hold, in place.
+//! Takes out of an image what it need not hold, in place or by writing it anew.
 //!
 //! What that is, is decided here: units that read as zero and, of a child, those that read as the
 //! parent does. The format drops them and closes the gaps.
 
-use super::{CHUNK, Piece, Resized, Stamp, aligned, in_place, read_range, redo::Redo, runs};
+use super::{
+    CHUNK, Piece, Resized, Stamp, aligned, changes, child, convert, hash, in_place, like::Like,
+    read_range, redo::Redo, runs,
+};
 use crate::{
-    Chain, Disk, Extent, Job, Kind, OpenOptions, Result,
+    Chain, Disk, Error, ErrorKind, Extent, Job, Kind, OpenOptions, Result,
     disk::extents,
-    format::{Compacted, Compactor, Update},
+    format::{Compacted, Compactor, Spec, Update},
     is_zero, open,
+    target::{Output, OutputOptions},
     transaction::{self, Medium, Totals, Transaction, Work},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+/// Where a new image goes.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// How it is made.
+    pub options: OutputOptions,
+    /// The time to stamp it with, in seconds since 1970-01-01 UTC.
+    pub created: u64,
+}
+
+/// A new image that takes the place of an old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its format.
+    pub format: &'static str,
+    /// Its subformat.
+    pub subformat: &'static str,
+    /// Bytes of the disk.
+    pub virtual_size: u64,
+    /// Bytes that the old image takes on the medium.
+    pub stored_before: u64,
+    /// Bytes that the new one takes.
+    pub stored: u64,
+    /// SHA-256 of what both read as.
+    pub sha256: [u8; 32],
+    /// What the new image could not keep, a sentence each.
+    pub lost: Vec<String>,
+}
+
+/// Writes an image like the topmost of `chain` anew, in order, without what it need not hold, and
+/// gives it its name if it reads as the old one. It has the same parent and identity.
+///
+/// # Errors
+/// [`Unsupported`](crate::ErrorKind::Unsupported) if no images of its kind are written.
+pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied> {
+    let top = chain.top();
+    let like = Like::of(top, target.created)?;
+    let below = parents(chain)?;
+    if let Some(below) = &below {
+        child::check(below, top.format())?;
+    }
+    let mut output = Output::create(target.path, target.options.clone())?;
+    let place = match &below {
+        Some(below) => Some(child::place(below, target.path, false)?.spec),
+        None => None,
+    };
+    let sha256 = hash::digest(chain, job)?;
+    let name = target.path.file_name().unwrap_or_default().display();
+    let spec = Spec {
+        size: chain.size(),
+        subformat: like.subformat,
+        name: &name.to_string(),
+        ids: like.ids,
+        level: LEVEL,
+        parent: place,
+        options: like.options,
+    };
+    let writer = top.format().create(&mut output, &spec);
+    let writer = writer.map_err(|e| e.path(target.path))?;
+    match &below {
+        Some(below) => changes::write(below, chain, writer, job).map(drop)?,
+        None => convert::copy(chain, writer, job)?,
+    }
+    let layer = output.layer(top.format())?;
+    let stored = layer.files().iter().map(|f| f.tag.allocated).sum();
+    let above = below.iter().flat_map(|b| b.layers().iter().cloned());
+    let new = Chain::new(std::iter::once(Arc::new(layer)).chain(above).collect())?;
+    if new.size() != chain.size() || hash::digest(&new, job)? != sha256 {
+        let detail = "does not read as the old image; it is not kept";
+        return Err(Error::new(ErrorKind::Io, "new image", detail).path(target.path));
+    }
+    output.publish()?;
+    Ok(Copied {
+        format: top.format().name(),
+        subformat: like.subformat.name,
+        virtual_size: chain.size(),
+        stored_before: top.files().iter().map(|f| f.tag.allocated).sum(),
+        stored,
+        sha256,
+        lost: like.lost,
+    })
+}
+
+/// How hard compressed subformats are deflated: as far as it still pays.
+const LEVEL: u32 = 6;
+
+/// What lies below the topmost layer.
+fn parents(chain: &Chain) -> Result<Option<Chain>> {
+    let below: Vec<_> = chain.layers().iter().skip(1).cloned().collect();
+    match below.is_empty() {
+        true => Ok(None),
+        false => Chain::new(below).map(Some),
+    }
+}
 
 /// What is to be done, and to which files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -133,11 +234,7 @@ enum Fate {
 /// Gives `compactor` all that need not be stored.
 fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<Done> {
     let (unit, size) = (compactor.unit(), chain.size());
-    let below: Vec<_> = chain.layers().iter().skip(1).cloned().collect();
-    let below = match below.is_empty() {
-        true => None,
-        false => Some(Chain::new(below)?),
-    };
+    let below = parents(chain)?;
     // The parent as the child sees it: cut, or followed by zeros.
     let parent = below.as_ref().map(|below| Resized::new(below, size));
     let parent = parent.as_ref().map(|parent| parent as &dyn Disk);
