@@ -279,14 +279,28 @@ impl WriteArgs {
     pub(crate) fn copy(
         &self,
         disk: &dyn Disk,
+        destination: Destination,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.copy_as(disk, destination, |digest| digest, ui)
+    }
+
+    /// The same for one of several copies: `salted` tells the digest of the contents from that of
+    /// the others, where identities follow from it.
+    pub(crate) fn copy_as(
+        &self,
+        disk: &dyn Disk,
         mut destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
         ui: &Ui,
     ) -> Result<Written> {
         let job = ui.job();
         let old_size = disk.size();
         let fitted = destination.shape.fit(old_size, ui);
         let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
-        let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
+        let ids = self.ids(destination.shape, None, || {
+            hash::digest(disk, &job).map(salted)
+        })?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
         let written = destination.publish(disk.size(), ui)?;
@@ -368,7 +382,7 @@ impl Destination {
     pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
         match &mut self.sink {
             Sink::File(output) => output.layer(self.shape.format).map(Some),
-            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
+            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
         }
     }
 

@@ -248,11 +248,11 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Policy, _) => {
             Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
         }
-        (ErrorKind::Reference, "parent") if error.to_string().contains("was changed") => {
-            Some("restore the parent as it was, or name an unchanged copy of it with --parent FILE")
-        }
+        (ErrorKind::Reference, "parent") if error.to_string().contains("was changed") => Some(
+            "restore the parent as it was, or name an unchanged copy of it with --parent FILE; vdisk chain DIR looks for one",
+        ),
         (ErrorKind::Reference, "parent") => Some(
-            "--parent FILE says where the parent is; it must still be the one that was recorded",
+            "--parent FILE says where the parent is; it must still be the one that was recorded; vdisk chain DIR looks for it",
         ),
         (ErrorKind::Corrupt, part) if part.starts_with("member ") => {
             Some("get the package anew; --no-verify reads it in spite of its manifest")

@@ -9,10 +9,13 @@ use std::{io::Write, process::Stdio};
 const VERBS: &[&str] = &[
     "",
     "info",
+    "chain",
     "check",
     "lint",
     "map",
     "measure",
+    "resize",
+    "compact",
     "convert",
     "create",
     "compose",
@@ -32,7 +35,7 @@ const VERBS: &[&str] = &[
 fn help_texts_are_as_recorded() {
     let folder = Folder::new();
     let mut all = String::new();
-    for verb in VERBS.iter().copied() {
+    for verb in VERBS {
         let ran = folder.run(&format!("{verb} --help")).code(0);
         all.push_str(&format!("$ vdisk {verb} --help\n{}\n", ran.out));
     }

@@ -1,5 +1,6 @@
 //! The verbs, one file each with the same three parts: `Args`, `run`, and the text view of the report.
 
+mod chain;
 mod check;
 mod clone;
 mod commit;
@@ -27,6 +28,7 @@ use vdisk_core::Result;
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
     Info(info::Args),
+    Chain(chain::Args),
     Check(check::Args),
     Lint(lint::Args),
     Map(map::Args),
@@ -51,6 +53,7 @@ impl Verb {
     pub(crate) fn run(&self, ui: &mut Ui) -> Result<Exit> {
         match self {
             Self::Info(args) => info::run(args, ui),
+            Self::Chain(args) => chain::run(args, ui),
             Self::Check(args) => check::run(args, ui),
             Self::Lint(args) => lint::run(args, ui),
             Self::Map(args) => map::run(args, ui),
