@@ -18,6 +18,10 @@ pub const GRAIN: u64 = 4 << 20;
 /// Entries of a VHD block allocation table: 2040 GiB in blocks of 512 KiB need 4.2 million.
 pub const BAT_ENTRIES: u32 = 8 << 20;
 
+/// Grains that a file has room for, or an extent has, when it is compacted: each takes some bits of
+/// memory. 62 TiB of 64 KiB grains are just below it.
+pub const SLOTS: u64 = 1 << 30;
+
 /// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
 
