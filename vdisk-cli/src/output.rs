@@ -382,7 +382,7 @@ impl Destination {
     pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
         match &mut self.sink {
             Sink::File(output) => output.layer(self.shape.format).map(Some),
-            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
         }
     }
 

@@ -21,6 +21,9 @@ pub const BAT_ENTRIES: u32 = 8 << 20;
 /// Grains that a file has room for, or an extent has, when it is compacted: each takes some bits of
 /// memory. 62 TiB of 64 KiB grains are just below it.
 pub const SLOTS: u64 = 1 << 30;
+/// Slots of a block each in a VHD that is compacted, for which there are four bits in memory: four times
+/// as many as there are entries, for gaps.
+pub const BLOCK_SLOTS: u64 = 32 << 20;
 
 /// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
