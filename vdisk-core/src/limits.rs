@@ -43,6 +43,10 @@ pub const LOCATOR_KEYS: u16 = 256;
 /// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
 pub const VHDX_SIZE: u64 = 64 << 40;
 
+/// Bytes of a VHDX file that is changed, of which each MiB takes a bit of memory: a disk of 64 TiB,
+/// with as much again for gaps.
+pub const VHDX_FILE: u64 = 128 << 40;
+
 /// Clusters of qcow2 have at most 2 to this power of bytes: what qemu accepts.
 pub const CLUSTER_BITS: u32 = 21;
 
