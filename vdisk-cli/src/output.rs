@@ -21,10 +21,10 @@ use vdisk_core::{
     OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash, measure::Counter},
+    ops::{Resized, convert, hash},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Output, OutputOptions, Stream, Target},
+    target::{Counting, Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -219,24 +219,6 @@ impl WriteArgs {
         })
     }
 
-    /// Starts an image that is only counted.
-    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counter)> {
-        let counting = Counter::new(&shown(path));
-        let destination = Destination {
-            path: path.to_owned(),
-            shape,
-            level: self.level,
-            options: self.profile.options(shape).map_err(|e| e.path(path))?,
-            sink: Sink::Nowhere(counting.clone()),
-        };
-        Ok((destination, counting))
-    }
-
-    /// False if the user does not wait for the medium.
-    pub(crate) fn sync(&self) -> bool {
-        !self.no_sync
-    }
-
     /// The flags of an image that is never written.
     pub(crate) fn to_measure(
         format: Option<&'static dyn Format>,
@@ -256,21 +238,21 @@ impl WriteArgs {
     }
 
     /// Starts an image of which only the sizes of the files are kept.
-    pub(crate) fn begin_counting(
-        &self,
-        path: Option<&Path>,
-        shape: Shape,
-    ) -> Result<(Destination, Counter)> {
-        let path = path.unwrap_or(Path::new("-"));
-        let counter = Counter::new(&file_name(path, shape));
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::new(&file_name(path, shape));
         let destination = Destination {
             path: path.to_owned(),
             shape,
             level: self.level,
-            options: self.profile.options(shape)?,
-            sink: Sink::Count(counter.clone()),
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
         };
-        Ok((destination, counter))
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
     }
 
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
@@ -383,8 +365,7 @@ pub(crate) type Check<'a> = dyn Fn(&dyn Disk) -> Result<()> + 'a;
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
-    Nowhere(Counter),
-    Count(Counter),
+    Nowhere(Counting),
 }
 
 /// The name of an image of that shape at `path`, as formats record it.
@@ -441,7 +422,6 @@ impl Destination {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
             Sink::Nowhere(counting) => counting,
-            Sink::Count(counter) => counter,
         };
         self.shape
             .format
@@ -453,7 +433,7 @@ impl Destination {
     pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
         match &mut self.sink {
             Sink::File(output) => output.layer(self.shape.format).map(Some),
-            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
         }
     }
 

@@ -14,6 +14,8 @@ const VERBS: &[&str] = &[
     "lint",
     "map",
     "measure",
+    "resize",
+    "compact",
     "convert",
     "create",
     "compose",

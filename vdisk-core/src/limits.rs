@@ -21,7 +21,6 @@ pub const BAT_ENTRIES: u32 = 8 << 20;
 /// Grains that a file has room for, or an extent has, when it is compacted: each takes some bits of
 /// memory. 62 TiB of 64 KiB grains are just below it.
 pub const SLOTS: u64 = 1 << 30;
-
 /// Slots of a block each in a VHD that is compacted, for which there are four bits in memory: four times
 /// as many as there are entries, for gaps.
 pub const BLOCK_SLOTS: u64 = 32 << 20;
@@ -102,3 +101,6 @@ pub const OVF_ENTRIES: usize = 4096;
 
 /// Bytes of an OVA manifest: as many lines as there may be members, with some names.
 pub const MANIFEST: u64 = 2 << 20;
+
+/// Bytes of the entries of a GUID partition table. Everybody writes 16 KiB.
+pub const GPT_ENTRIES: u64 = 1 << 20;

@@ -5,6 +5,7 @@ mod chain;
 mod check;
 mod clone;
 mod commit;
+mod compact;
 mod compose;
 mod convert;
 mod create;
@@ -17,6 +18,7 @@ mod lint;
 mod map;
 mod measure;
 mod rebase;
+mod resize;
 mod set;
 mod split;
 
@@ -34,6 +36,8 @@ pub(crate) enum Verb {
     Measure(measure::Args),
     Convert(convert::Args),
     Create(create::Args),
+    Resize(resize::Args),
+    Compact(compact::Args),
     Compose(compose::Args),
     Clone(clone::Args),
     Commit(commit::Args),
@@ -58,6 +62,8 @@ impl Verb {
             Self::Measure(args) => measure::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
+            Self::Resize(args) => resize::run(args, ui),
+            Self::Compact(args) => compact::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
             Self::Commit(args) => commit::run(args, ui),

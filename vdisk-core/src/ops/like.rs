@@ -23,6 +23,37 @@ pub struct Like {
 }
 
 impl Like {
+    /// An image like `layer`, which has a parent if that has one, made at `created` (seconds since
+    /// 1970).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if no images of its kind are written.
+    pub fn of(layer: &Layer, created: u64) -> Result<Self> {
+        if layer.facts().parent.is_some() {
+            return Self::child(layer, created);
+        }
+        let format = layer.format();
+        let was = &layer.facts().subformat;
+        let own = match format.name() {
+            "raw" => subformat(format, None).ok(), // there is but one
+            _ => subformat(format, Some(was)).ok(),
+        };
+        let Some(own) = own else {
+            let detail = format!(
+                "vdisk writes no {was} images of {}; convert writes another kind",
+                format.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "format", detail).path(layer.path()));
+        };
+        let mut lost = Vec::new();
+        Ok(Self {
+            subformat: own,
+            ids: ids(layer, created),
+            options: options(layer, &mut lost)?,
+            lost,
+        })
+    }
+
     /// A child like `layer`, made at `created` (seconds since 1970).
     ///
     /// # Errors

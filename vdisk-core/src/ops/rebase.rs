@@ -4,13 +4,13 @@
 //! Nothing is written in place: the new image is compared with the old one before it gets its name,
 //! so that whatever goes wrong, one of the two is there and whole.
 
-use super::{Stamp, changes, child, hash, like::Like, measure::Counter};
+use super::{Stamp, changes, child, hash, like::Like};
 use crate::{
     Chain, Disk, Error, ErrorKind, Format, InFile, Job, OpenOptions, Result,
     format::{self, ParentSpec, Spec},
     lock, open,
     storage::ImageFile,
-    target::{Output, OutputOptions, Target},
+    target::{Counting, Output, OutputOptions, Target},
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -154,10 +154,12 @@ impl Plan {
     /// Compares all contents, to say what [`apply`](Self::apply) would write.
     pub fn measure(&self, options: &OpenOptions<'_>, job: &Job<'_>) -> Result<Estimate> {
         let (image, parent) = self.open(options)?;
-        let mut counter = Counter::new("image");
-        let recorded = self.write(&image, &parent, &mut counter, job)?;
-        let stored = counter.stored();
-        Ok(Estimate { recorded, stored })
+        let mut counting = Counting::new("");
+        let recorded = self.write(&image, &parent, &mut counting, job)?;
+        Ok(Estimate {
+            recorded,
+            stored: counting.stored(),
+        })
     }
 
     /// Writes the new image, checks that it reads as the old one, and gives it its name.
