@@ -70,6 +70,11 @@ impl InputArgs {
         }
     }
 
+    /// The folders of `--allow-path`.
+    pub(crate) fn folders(&self) -> &[PathBuf] {
+        &self.allow_path
+    }
+
     /// How the images named on the command line are opened.
     pub(crate) fn options<'a>(&self, resolver: &'a FileResolver) -> OpenOptions<'a> {
         OpenOptions {

@@ -5,6 +5,7 @@
 mod args;
 mod child;
 mod exit;
+mod interrupted;
 mod output;
 mod profile;
 mod progress;

@@ -17,14 +17,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
-    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, OpenOptions,
-    Result, Subformat,
+    Disk, Error, ErrorKind, FORMATS, FileResolver, Format, Identity, Ids, ImageWriter, Layer,
+    OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
     ops::{Resized, convert, hash},
     profile::{Needs, title, variants},
     storage::FileId,
-    target::{Output, OutputOptions, Stream, Target},
+    target::{Counting, Output, OutputOptions, Stream, Target},
 };
 
 /// Flags of every verb that writes an image.
@@ -115,7 +115,7 @@ impl WriteArgs {
             let what = self.subformat.as_deref().unwrap_or(&format);
             let cannot = match (child, streams) {
                 (true, true) => "a child is not written to standard output: it names its parent by its own place".to_owned(),
-                (true, false) => format!("{what} cannot be a child of another image; {} can", able(|s| s.child)),
+                (true, false) => format!("{what} cannot be a child of another image; {} can", able(fits)),
                 _ => format!("{what} cannot be written to standard output; {} can", able(|s| s.streams)),
             };
             return usage("subformat", cannot);
@@ -123,6 +123,21 @@ impl WriteArgs {
         Ok(Shape {
             format,
             subformat,
+            chosen: None,
+        })
+    }
+
+    /// What a delta at `path` is: a VMDK in one compressed file.
+    pub(crate) fn delta_shape(&self, path: &Path) -> Result<Shape> {
+        let format = format::named("vmdk")?;
+        let other = format::by_extension(path).filter(|f| f.name() != format.name());
+        if let Some(other) = other.filter(|_| !is_stdout(path)) {
+            let detail = format!("is named as {}, and a delta is a VMDK", title(other.name()));
+            return Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+        }
+        Ok(Shape {
+            format,
+            subformat: format::subformat(format, Some("streamOptimized"))?,
             chosen: None,
         })
     }
@@ -204,6 +219,42 @@ impl WriteArgs {
         })
     }
 
+    /// The flags of an image that is never written.
+    pub(crate) fn to_measure(
+        format: Option<&'static dyn Format>,
+        subformat: Option<String>,
+        level: u32,
+        profile: ProfileArgs,
+    ) -> Self {
+        Self {
+            format,
+            subformat,
+            force: false,
+            no_sync: true,
+            level,
+            reproducible: false,
+            profile,
+        }
+    }
+
+    /// Starts an image of which only the sizes of the files are kept.
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::new(&file_name(path, shape));
+        let destination = Destination {
+            path: path.to_owned(),
+            shape,
+            level: self.level,
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
+        };
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
+    }
+
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
     /// follow from it.
     pub(crate) fn ids(
@@ -243,16 +294,58 @@ impl WriteArgs {
     pub(crate) fn copy(
         &self,
         disk: &dyn Disk,
+        destination: Destination,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, |digest| digest, None, ui)
+    }
+
+    /// The same for one of several copies: `salted` tells the digest of the contents from that of
+    /// the others, where identities follow from it.
+    pub(crate) fn copy_as(
+        &self,
+        disk: &dyn Disk,
+        destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, salted, None, ui)
+    }
+
+    /// The same, but asks `check` before the image appears, which then looks at what was written.
+    pub(crate) fn copy_checked(
+        &self,
+        disk: &dyn Disk,
+        destination: Destination,
+        check: &Check<'_>,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, |digest| digest, Some(check), ui)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn Disk,
         mut destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
+        check: Option<&Check<'_>>,
         ui: &Ui,
     ) -> Result<Written> {
         let job = ui.job();
+        if let (Some(check), Sink::Pipe(_)) = (check, &destination.sink) {
+            check(disk)?; // what went down a pipe cannot be taken back
+        }
         let old_size = disk.size();
         let fitted = destination.shape.fit(old_size, ui);
         let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
-        let ids = self.ids(destination.shape, None, || hash::digest(disk, &job))?;
+        let ids = self.ids(destination.shape, None, || {
+            hash::digest(disk, &job).map(salted)
+        })?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
+        if let (Some(check), Some(layer)) = (check, destination.layer()?) {
+            check(&Resized::new(&layer, old_size))?;
+        }
         let written = destination.publish(disk.size(), ui)?;
         Ok(written.grown_from(old_size))
     }
@@ -266,9 +359,22 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
     variants(all.filter(|(_, s)| wanted(s)).map(|(f, s)| (f, s.name)))
 }
 
+/// Looks at what a new image reads as.
+pub(crate) type Check<'a> = dyn Fn(&dyn Disk) -> Result<()> + 'a;
+
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
+    Nowhere(Counting),
+}
+
+/// The name of an image of that shape at `path`, as formats record it.
+fn file_name(path: &Path, shape: Shape) -> String {
+    let ending = shape.format.extensions().first();
+    match path.file_name() {
+        Some(name) if !is_stdout(path) => name.display().to_string(),
+        _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
+    }
 }
 
 /// A new image under way. Dropped, it leaves nothing behind.
@@ -286,6 +392,11 @@ impl Destination {
         self.options.disk_id = id;
     }
 
+    /// Gives the new image lines of our own.
+    pub(crate) fn notes(&mut self, notes: Vec<(String, String)>) {
+        self.options.notes = notes;
+    }
+
     /// The writer of an image of `size` bytes, in sectors of `sector_size` where the format can say so.
     pub(crate) fn writer(
         &mut self,
@@ -294,11 +405,7 @@ impl Destination {
         ids: Ids,
         parent: Option<ParentSpec>,
     ) -> Result<Box<dyn ImageWriter + '_>> {
-        let ending = self.shape.format.extensions().first();
-        let name = match self.path.file_name() {
-            Some(name) if !is_stdout(&self.path) => name.display().to_string(),
-            _ => format!("disk.{}", ending.copied().unwrap_or("raw")),
-        };
+        let name = file_name(&self.path, self.shape);
         let spec = Spec {
             size,
             subformat: self.shape.subformat,
@@ -314,11 +421,20 @@ impl Destination {
         let target: &mut dyn Target = match &mut self.sink {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
+            Sink::Nowhere(counting) => counting,
         };
         self.shape
             .format
             .create(target, &spec)
             .map_err(|e| e.path(&self.path))
+    }
+
+    /// The finished image, before it has its name; `None` if it is no file.
+    pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
+        match &mut self.sink {
+            Sink::File(output) => output.layer(self.shape.format).map(Some),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
+        }
     }
 
     /// Gives the finished image of `size` bytes its name, and says what it is.

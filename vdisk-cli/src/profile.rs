@@ -14,7 +14,7 @@ use vdisk_core::{
 };
 
 /// Flags that say for whom an image is written, and what else its format lets one choose.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Output options")]
 pub(crate) struct ProfileArgs {
     /// Write what this hypervisor or cloud takes: decides format, variant, size and hardware, and
@@ -32,6 +32,10 @@ pub(crate) struct ProfileArgs {
 /// Why no child is written for `profile`, if none is.
 pub(crate) fn no_child(profile: &Profile) -> Option<String> {
     let name = profile.name;
+    let child = Needs {
+        child: true,
+        streams: false,
+    };
     match profile.objections.parent.and_then(profile::rule) {
         Some(rule) => Some(format!(
             "{name} takes no disks with a parent; clone --full copies: {} [{}]",
@@ -40,7 +44,7 @@ pub(crate) fn no_child(profile: &Profile) -> Option<String> {
         None if profile
             .shapes
             .iter()
-            .any(|s| s.resolve().is_ok_and(|(_, s)| s.child)) =>
+            .any(|s| s.resolve().is_ok_and(|(_, s)| child.met_by(s))) =>
         {
             None
         }

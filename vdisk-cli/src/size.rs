@@ -1,6 +1,6 @@
 //! Sizes as people write and read them. Powers of 1024 only: disks are made of them.
 
-use vdisk_core::{Error, ErrorKind, Result};
+use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE, profile::size_text};
 
 /// Units of the parser and of [`human`], from the smallest.
 const UNITS: [&str; 6] = ["", "K", "M", "G", "T", "P"];
@@ -33,6 +33,20 @@ pub(crate) fn parse(text: &str) -> Result<u64> {
         return Err(wrong("is not a whole number of bytes"));
     }
     u64::try_from(bytes / parts).map_err(|_| wrong("is too large"))
+}
+
+/// As [`parse`], for the size of a disk.
+pub(crate) fn disk(text: &str) -> Result<u64> {
+    let bytes = parse(text)?;
+    if bytes == 0 || !bytes.is_multiple_of(512) || bytes > DISK_SIZE {
+        let detail = format!(
+            "{} is not a multiple of 512 bytes from 512 bytes to {}",
+            size_text(bytes),
+            size_text(DISK_SIZE)
+        );
+        return Err(Error::new(ErrorKind::Usage, "size", detail));
+    }
+    Ok(bytes)
 }
 
 /// `bytes` with a unit, for people: `1.5 GiB`.

@@ -248,11 +248,11 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Policy, _) => {
             Some("--allow-path DIR or --parent FILE lets the image use files elsewhere")
         }
-        (ErrorKind::Reference, "parent") if error.to_string().contains("was changed") => {
-            Some("restore the parent as it was, or name an unchanged copy of it with --parent FILE")
-        }
+        (ErrorKind::Reference, "parent") if error.to_string().contains("was changed") => Some(
+            "restore the parent as it was, or name an unchanged copy of it with --parent FILE; vdisk chain DIR looks for one",
+        ),
         (ErrorKind::Reference, "parent") => Some(
-            "--parent FILE says where the parent is; it must still be the one that was recorded",
+            "--parent FILE says where the parent is; it must still be the one that was recorded; vdisk chain DIR looks for it",
         ),
         (ErrorKind::Corrupt, part) if part.starts_with("member ") => {
             Some("get the package anew; --no-verify reads it in spite of its manifest")
@@ -261,9 +261,24 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")
         }
+        (ErrorKind::Unsupported, "image") if error.to_string().contains("written to in place") => {
+            Some("--to-new OUT writes what it would become to a new image")
+        }
+        (ErrorKind::Io, "open for writing") => {
+            Some("--to-new OUT of vdisk commit writes what it would become to a new image")
+        }
+        (ErrorKind::Conflict, "children") => Some(
+            "--to-new OUT leaves all images as they are; --orphan-siblings gives the other ones up",
+        ),
+        (ErrorKind::Conflict, "journal") => Some(
+            "if no other vdisk is at it: vdisk commit, resize and compact finish it with --resume IMAGE, and take it back with --undo IMAGE",
+        ),
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
         }
+        (ErrorKind::Conflict, "new parent") => Some(
+            "without --reference-only, the image is written anew and keeps reading as before; --accept-parent-change takes the parent as it is",
+        ),
         (ErrorKind::Conflict, "base") => Some(
             "--overlay lays the layers over each other, if their holes are meant to be transparent",
         ),

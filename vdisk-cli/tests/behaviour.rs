@@ -6,17 +6,26 @@ mod run;
 use run::{Folder, noise};
 use std::{io::Write, process::Stdio};
 
-const VERBS: [&str; 13] = [
+const VERBS: &[&str] = &[
     "",
     "info",
+    "chain",
     "check",
     "lint",
     "map",
+    "measure",
+    "resize",
+    "compact",
     "convert",
     "create",
     "compose",
     "clone",
+    "commit",
+    "split",
+    "rebase",
+    "flatten",
     "diff",
+    "apply",
     "dedup-report",
     "hash",
     "set",

@@ -159,10 +159,12 @@ impl Chain {
     /// The only place in the crate that knows how parents show through.
     fn decide(&self, pos: u64) -> Result<(Option<&Layer>, Extent)> {
         let mut end = self.size;
+        let mut last = self.layers.len().saturating_sub(1);
         for (depth, layer) in self.layers.iter().enumerate() {
             if pos >= layer.size() {
                 if layer.facts().parent.is_some() {
-                    break; // zeros follow a layer that is shorter than its child
+                    last = depth; // zeros follow a layer that is shorter than its child
+                    break;
                 }
                 continue; // an overlay shows what lies below, also past its end
             }
@@ -175,7 +177,7 @@ impl Chain {
             }
         }
         let mut rest = Extent::empty(pos..end, Kind::Zero);
-        rest.depth = self.layers.len().saturating_sub(1);
+        rest.depth = last;
         Ok((None, rest))
     }
 }

@@ -80,7 +80,7 @@ pub struct Plan {
 }
 
 /// A setting that changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Changed {
     /// Its name, in the format's own words.
     pub setting: &'static str,

@@ -184,6 +184,9 @@ pub struct Options {
     /// Most bytes of one extent of a disk that is cut into several (VMDK twoGbMaxExtent types): a
     /// multiple of 64 KiB, at most the 2047 MiB that products write.
     pub extent_size: Option<u64>,
+    /// Keys and values of our own that a VMDK descriptor carries along, as `ddb.vdisk.KEY`. Keys are
+    /// of lower-case letters, digits and `.-_`.
+    pub notes: Vec<(String, String)>,
 }
 
 /// The parent that a new child records.
@@ -341,4 +344,6 @@ pub struct Facts {
     pub parent: Option<ParentRef>,
     /// The id by which guests know the disk (VHDX: SCSI page 83).
     pub disk_id: Option<[u8; 16]>,
+    /// Keys and values that vdisk left in the image ([`Options::notes`]), in order.
+    pub notes: Vec<(String, String)>,
 }

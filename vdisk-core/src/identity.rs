@@ -1,10 +1,11 @@
 //! Who an image is, and whom a child expects its parent to be.
 
 use crate::format::Facts;
+use serde::{Deserialize, Serialize};
 use std::{ffi::OsString, fmt};
 
 /// What a child records of its parent and checks when it is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Identity {
     /// VMDK content ID: changes whenever the contents do.
     Cid(u32),
@@ -19,6 +20,37 @@ pub enum Identity {
     },
     /// VHDX data write GUID, in the byte order of the file: changes whenever the contents do.
     Linkage([u8; 16]),
+}
+
+impl Identity {
+    /// False for values that many images have: zeros, and the CID of a disk never written to.
+    pub fn tells_apart(&self) -> bool {
+        match self {
+            Self::Cid(cid) => !matches!(cid, 0 | 0xffff_fffe..),
+            Self::Uuid(id) | Self::Linkage(id) | Self::Vdi { uuid: id, .. } => *id != [0; 16],
+        }
+    }
+
+    /// Who an image of this kind of identity is after it was given `ids`, as a format records them.
+    ///
+    /// ```
+    /// use vdisk_core::{Identity, Ids};
+    /// let ids = Ids::random(0);
+    /// assert_eq!(Identity::Cid(7).renewed(&ids), Identity::Cid(ids.cid));
+    /// ```
+    #[must_use]
+    pub fn renewed(self, ids: &Ids) -> Self {
+        let guid = uuid::Uuid::from_bytes(ids.uuid).to_bytes_le();
+        match self {
+            Self::Cid(_) => Self::Cid(ids.cid),
+            Self::Uuid(_) => Self::Uuid(ids.uuid),
+            Self::Vdi { uuid, .. } => Self::Vdi {
+                uuid,
+                modified: guid,
+            },
+            Self::Linkage(_) => Self::Linkage(guid),
+        }
+    }
 }
 
 impl fmt::Display for Identity {
@@ -58,7 +90,11 @@ impl ParentRef {
     /// True if an image of which `facts` tell is the parent, by one of its identities. Never for a
     /// parent of which none is recorded.
     pub fn is(&self, facts: &Facts) -> bool {
-        let own = [facts.identity, facts.other_identity];
+        self.is_any_of(&[facts.identity, facts.other_identity])
+    }
+
+    /// True if one of `own` is a recorded identity of the parent.
+    pub(crate) fn is_any_of(&self, own: &[Option<Identity>]) -> bool {
         let wanted = [self.identity, self.alternative];
         let mut wanted = wanted.iter().filter(|w| w.is_some());
         wanted.any(|w| own.contains(w))
@@ -73,7 +109,7 @@ impl ParentRef {
 /// assert_eq!(ids, Ids::derived(&[7; 32], "vhd", 0)); // reproducible
 /// assert_ne!(ids, Ids::random(0));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     /// RFC 9562 UUID, for formats that have one.
     pub uuid: [u8; 16],

@@ -49,11 +49,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 }
 
 #[derive(Serialize)]
-struct ConvertReport {
-    schema: u32,
-    input: String,
+pub(super) struct ConvertReport {
+    pub(super) schema: u32,
+    pub(super) input: String,
     #[serde(flatten)]
-    written: Written,
+    pub(super) written: Written,
 }
 
 impl Report for ConvertReport {

@@ -11,7 +11,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
 };
-use vdisk_core::{Error, ErrorKind, Result, limits::DISK_SIZE, profile::size_text};
+use vdisk_core::Result;
 
 /// Create an empty disk
 ///
@@ -23,21 +23,13 @@ pub(crate) struct Args {
     /// The new image; - is standard output, for subformats that can be written in order
     output: PathBuf,
     /// Virtual size: bytes, or a number with K, M, G or T; a multiple of 512 bytes
-    #[arg(short, long, value_parser = size::parse)]
+    #[arg(short, long, value_parser = size::disk)]
     size: u64,
     #[command(flatten)]
     write: WriteArgs,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
-    if args.size == 0 || !args.size.is_multiple_of(512) || args.size > DISK_SIZE {
-        let detail = format!(
-            "{} is not a multiple of 512 bytes from 512 bytes to {}",
-            size_text(args.size),
-            size_text(DISK_SIZE)
-        );
-        return Err(Error::new(ErrorKind::Usage, "--size", detail).path(&args.output));
-    }
     let shape = args.write.shape(&args.output, false)?;
     let fitted = shape.fit(args.size, ui);
     let size = fitted.map_err(|e| e.path(&args.output))?;

@@ -13,7 +13,7 @@ use std::{
 };
 use vdisk_core::{
     Result,
-    edit::{self, Edit, NewId, Plan},
+    edit::{self, Changed, Edit, NewId, Plan},
     patch::{self, Change, Patch},
     printable,
 };
@@ -101,12 +101,31 @@ struct SetReport {
     backups: Vec<String>,
 }
 
+/// A setting that changes, as every report shows it.
 #[derive(Serialize)]
-struct ChangeReport {
+pub(super) struct ChangeReport {
     setting: &'static str,
     /// Null if it was not recorded.
     from: Option<String>,
     to: String,
+}
+
+impl ChangeReport {
+    pub(super) fn of(change: &Changed) -> Self {
+        Self {
+            setting: change.setting,
+            from: change.from.clone(),
+            to: change.to.clone(),
+        }
+    }
+
+    /// The text view: one line about the image at `path`.
+    pub(super) fn text(&self, path: &str, out: &mut dyn Write) -> io::Result<()> {
+        let Self { setting, from, to } = self;
+        let from = from.as_deref().unwrap_or("(not recorded)");
+        let (from, to) = (printable(from), printable(to));
+        writeln!(out, "{path}: {setting}: {from} -> {to}")
+    }
 }
 
 #[derive(Serialize)]
@@ -124,15 +143,7 @@ impl SetReport {
             schema: 1,
             path: shown(&args.image),
             format,
-            changes: plan
-                .changes
-                .iter()
-                .map(|c| ChangeReport {
-                    setting: c.setting,
-                    from: c.from.clone(),
-                    to: c.to.clone(),
-                })
-                .collect(),
+            changes: plan.changes.iter().map(ChangeReport::of).collect(),
             patches: plan.patches.iter().filter_map(PatchReport::of).collect(),
             dry_run: args.dry_run,
             backups: Vec::new(),
@@ -160,10 +171,8 @@ impl PatchReport {
 impl Report for SetReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let path = printable(&self.path);
-        for ChangeReport { setting, from, to } in &self.changes {
-            let from = from.as_deref().unwrap_or("(not recorded)");
-            let (from, to) = (printable(from), printable(to));
-            writeln!(out, "{path}: {setting}: {from} -> {to}")?;
+        for change in &self.changes {
+            change.text(&path, out)?;
         }
         if self.changes.is_empty() {
             writeln!(out, "{path}: nothing to change")?;

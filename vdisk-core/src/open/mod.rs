@@ -4,8 +4,9 @@ mod parents;
 mod probe;
 
 pub use parents::ancestors;
+pub(crate) use parents::{format_of, open_parent};
 pub use probe::probe;
-pub(crate) use probe::raw_by_name;
+pub(crate) use probe::{is_part, raw_by_name};
 
 use crate::{
     Chain, Deny, Disk, Error, ErrorKind, Format, InFile, Layer, Resolver, Result,

@@ -90,7 +90,11 @@ fn is_wanted(found: &Layer, wanted: &ParentRef) -> bool {
 /// The child's word decides of which format it is, not what the contents look like: guests write
 /// the contents. Where the child says nothing, the file must say it as a file named by a person
 /// must, and names a parent of its own only if its name stands for the same format.
-fn open_parent(file: ImageFile, wanted: &ParentRef, options: &OpenOptions<'_>) -> Result<Layer> {
+pub(crate) fn open_parent(
+    file: ImageFile,
+    wanted: &ParentRef,
+    options: &OpenOptions<'_>,
+) -> Result<Layer> {
     let recorded = format_of(wanted)?;
     let path = file.tag.path.clone();
     let found = match recorded {
@@ -123,7 +127,7 @@ fn unclear(path: &Path) -> Error {
 
 /// The format that `parent` must have: as recorded, or as its identity implies; `None` if neither
 /// is known.
-fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format>> {
+pub(crate) fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format>> {
     if let Some(name) = parent.format {
         return format::named(name).map(Some);
     }

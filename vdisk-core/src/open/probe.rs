@@ -49,6 +49,11 @@ pub(crate) fn raw_by_name(path: &Path) -> bool {
     format::by_extension(path).is_some_and(|f| f.name() == raw::Raw.name())
 }
 
+/// True if `file` is named as the part of an image, whose descriptor lies beside it.
+pub(crate) fn is_part(file: &ImageFile) -> bool {
+    vmdk::descriptor_beside(file).is_some()
+}
+
 fn two_faced(file: &ImageFile, contents: &str) -> Error {
     let detail =
         format!("is raw by its name and {contents} by its contents; name the input format");

@@ -65,7 +65,12 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Reads `piece`, and finds the units that are zero.
-    fn zero_aware(source: &dyn Disk, piece: Piece, unit: u64, packing: Packing) -> Result<Self> {
+    pub(crate) fn zero_aware(
+        source: &dyn Disk,
+        piece: Piece,
+        unit: u64,
+        packing: Packing,
+    ) -> Result<Self> {
         if !piece.data {
             return Ok(Self::without_data(piece.range, Fate::Zero));
         }
@@ -123,6 +128,11 @@ impl Prepared {
         })
     }
 
+    /// The parts, in order, and what becomes of them.
+    pub(crate) fn fates(&self) -> impl Iterator<Item = (&Range<u64>, Fate)> {
+        self.parts.iter().map(|(disk, _, fate)| (disk, *fate))
+    }
+
     /// Gives the parts to `writer`, in order.
     pub(crate) fn write_to(&self, writer: &mut dyn ImageWriter) -> Result<()> {
         for (disk, inside, fate) in &self.parts {
@@ -160,7 +170,7 @@ thread_local! {
 }
 
 /// Appends `bytes`, deflated with a zlib header, to `out`.
-fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
     COMPRESSOR.with_borrow_mut(|kept| {
         let (kept_level, compressor) =
             kept.get_or_insert_with(|| (level, Compress::new(Compression::new(level), true)));
@@ -169,8 +179,8 @@ fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
         } else {
             (*kept_level, *compressor) = (level, Compress::new(Compression::new(level), true));
         }
-        // The worst case of deflate is a few bytes a block larger than its input.
-        out.reserve(bytes.len() + bytes.len() / 1000 + 128);
+        // Level 1 writes some bytes as nine bits, and looks for no better way.
+        out.reserve(bytes.len() + bytes.len() / 8 + 128);
         match compressor.compress_vec(bytes, out, FlushCompress::Finish) {
             Ok(Status::StreamEnd) => Ok(()),
             Ok(_) => Err(Error::new(
@@ -181,4 +191,33 @@ fn deflate(bytes: &[u8], level: u32, out: &mut Vec<u8>) -> Result<()> {
             Err(e) => Err(Error::new(crate::ErrorKind::Io, "deflate", e.to_string()).because(e)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_packed_has_room_at_every_level() -> Result<()> {
+        // Bytes from 144 on, which a fixed Huffman code writes as nine bits.
+        let mut state = 1u32;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0] % 112 + 144
+        })
+        .take(1 << 16)
+        .collect();
+        for level in 1..=9 {
+            let mut packed = Vec::new();
+            deflate(&bytes, level, &mut packed)?;
+            let mut read = Vec::new();
+            std::io::Read::read_to_end(
+                &mut flate2::read::ZlibDecoder::new(packed.as_slice()),
+                &mut read,
+            )
+            .map_err(|e| Error::io("inflate", e))?;
+            assert!(read == bytes, "level {level}");
+        }
+        Ok(())
+    }
 }

@@ -5,20 +5,29 @@
 
 pub mod changes;
 pub mod check;
+pub mod child;
 pub mod commit;
 pub mod compact;
 pub mod compose;
 pub mod convert;
 pub mod dedup;
+pub mod delta;
 pub mod diff;
 pub mod family;
+pub mod gpt;
 pub mod hash;
+mod in_place;
+pub mod like;
 mod lineage;
+pub mod measure;
 pub mod merge;
 pub mod merge_plan;
+pub mod rebase;
 pub mod redo;
+pub mod repoint;
 pub mod resize;
 mod resized;
+pub mod split;
 mod stamp;
 
 pub use resized::Resized;

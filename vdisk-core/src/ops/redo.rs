@@ -21,6 +21,15 @@ pub enum Redo {
 }
 
 impl Redo {
+    /// The name of the change: that of the verb.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Commit(_) => "commit",
+            Self::Resize(_) => "resize",
+            Self::Compact(_) => "compact",
+        }
+    }
+
     /// As text, for [`Work`](transaction::Work).
     pub fn text(&self) -> Result<String> {
         serde_json::to_string(self)
@@ -57,9 +66,9 @@ pub fn resume(
     };
     transaction::undo(path, medium)?;
     match &redo {
-        Redo::Commit(plan) => plan.again().apply(options, medium, job)?,
-        Redo::Resize(plan) => plan.again().apply(options, medium, job)?,
-        Redo::Compact(plan) => plan.again().apply(options, medium, job)?,
-    };
+        Redo::Commit(plan) => plan.again().apply(options, medium, job).map(drop)?,
+        Redo::Resize(plan) => plan.again().apply(options, medium, job).map(drop)?,
+        Redo::Compact(plan) => plan.again().apply(options, medium, job).map(drop)?,
+    }
     Ok(redo)
 }

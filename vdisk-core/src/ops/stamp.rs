@@ -16,7 +16,7 @@ pub struct Stamp {
     /// Its length in bytes.
     pub size: u64,
     /// Its last change in nanoseconds since 1970; none where only its length must be the same.
-    pub modified: Option<i128>,
+    pub modified: Option<i64>,
 }
 
 impl Stamp {
@@ -34,11 +34,11 @@ impl Stamp {
     /// ```
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).map_err(|e| Error::io("open", e).path(path))?;
-        let seconds = i128::from(metadata.mtime());
+        let seconds = metadata.mtime().saturating_mul(1_000_000_000);
         Ok(Self {
             path: path.to_owned(),
             size: metadata.len(),
-            modified: Some(seconds * 1_000_000_000 + i128::from(metadata.mtime_nsec())),
+            modified: Some(seconds.saturating_add(metadata.mtime_nsec())),
         })
     }
 

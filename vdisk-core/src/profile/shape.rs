@@ -34,9 +34,13 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// True if `subformat` can do it.
+    /// True if `subformat` can do it. A child that is a stream is for vdisk's own use: others who
+    /// read streams look for no parent.
     pub fn met_by(self, subformat: &Subformat) -> bool {
-        (!self.child || subformat.child) && (!self.streams || subformat.streams)
+        match self.child {
+            true => subformat.child && !subformat.streams && !self.streams,
+            false => !self.streams || subformat.streams,
+        }
     }
 }
 

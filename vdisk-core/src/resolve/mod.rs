@@ -10,6 +10,7 @@ use crate::{
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
+pub(crate) use names::literal_names;
 use names::{describe, is_foreign, local, quoted, sought};
 use std::{
     ffi::{OsStr, OsString},

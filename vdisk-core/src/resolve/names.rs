@@ -26,6 +26,13 @@ pub(super) fn local(name: &OsStr) -> PathBuf {
     path.strip_prefix(".").map_or(path.clone(), Path::to_owned)
 }
 
+/// The recorded names as paths of this system, relative to the image's folder or absolute, without
+/// those that can be nowhere here.
+pub(crate) fn literal_names(parent: &ParentRef) -> impl Iterator<Item = PathBuf> + '_ {
+    let here = parent.hints.iter().filter(|h| !is_foreign(h));
+    here.map(|h| local(h))
+}
+
 /// True if only Windows can know the place: a drive (`C:\a`), a share (`\\server\a`) or a volume
 /// (`\\?\Volume{...}\a`). `\a` can be `/a`, which other programs write so.
 pub(super) fn is_foreign(name: &OsStr) -> bool {

@@ -2,9 +2,11 @@
 //!
 //! Writers know only [`Target`], so that one writer serves files, pipes and memory.
 
+mod counting;
 mod file;
 mod output;
 
+pub use counting::{Counting, FileSize};
 pub use output::{Output, OutputOptions};
 
 use crate::{Error, ErrorKind, Result};

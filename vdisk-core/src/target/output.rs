@@ -7,11 +7,16 @@ use super::{
     Target,
     file::{Unpublished, Writing, folder_of, start},
 };
-use crate::{Error, ErrorKind, InFile, Result, storage::FileId};
+use crate::{
+    Error, ErrorKind, Format, InFile, Layer, OpenOptions, Reference, Resolver, Result,
+    open::open_file,
+    storage::{Access, FileId, FileTag, ImageFile},
+};
 use std::{
     ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// How an [`Output`] is made.
@@ -78,12 +83,20 @@ impl Output {
         })
     }
 
-    /// Flushes the files if asked to, and gives them their names: the main file last.
-    ///
-    /// Where files of an older image are replaced, its main file goes first: no descriptor ever
-    /// names extents of two images. If a file cannot get its name, those that were made are removed
-    /// again; files that were replaced by then are lost, and the error says so.
-    pub fn publish(mut self) -> Result<()> {
+    /// The finished image as it will be, opened before anybody else can find it: to look at it
+    /// before it takes the place of another one. Its parents are not opened.
+    pub fn layer(&mut self, format: &'static dyn Format) -> Result<Layer> {
+        self.flush()?;
+        let options = OpenOptions {
+            format: Some(format),
+            verify: false, // who wrote it compares what it reads as
+            ..OpenOptions::new(&*self)
+        };
+        open_file(hidden(&self.main)?, &options)
+    }
+
+    /// Flushes the files to the medium, if asked to.
+    fn flush(&mut self) -> Result<()> {
         if self.options.sync {
             self.writing.flush()?;
             for other in &self.others {
@@ -93,6 +106,16 @@ impl Output {
                     .in_file(&other.path)?;
             }
         }
+        Ok(())
+    }
+
+    /// Flushes the files if asked to, and gives them their names: the main file last.
+    ///
+    /// Where files of an older image are replaced, its main file goes first: no descriptor ever
+    /// names extents of two images. If a file cannot get its name, those that were made are removed
+    /// again; files that were replaced by then are lost, and the error says so.
+    pub fn publish(mut self) -> Result<()> {
+        self.flush()?;
         let Self {
             main,
             others,
@@ -130,6 +153,32 @@ impl Output {
         main.publish(&options)
             .map_err(|error| undo(error, &made, &replaced))?;
         flush_folders(&options, [path.as_path()])
+    }
+}
+
+/// Opens a file that has its temporary name, under the one that it will have.
+fn hidden(file: &Unpublished) -> Result<ImageFile> {
+    let mut image = ImageFile::open(&file.temporary, Access::Positioned).in_file(&file.path)?;
+    image.tag = Arc::new(FileTag {
+        path: file.path.clone(),
+        id: image.tag.id,
+        allocated: image.tag.allocated,
+    });
+    Ok(image)
+}
+
+/// Finds the extents of the image among the files that have no name yet.
+impl Resolver for Output {
+    fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>> {
+        let name = match reference {
+            Reference::Extent(name) => Some(*name),
+            Reference::Parent(_) | Reference::Device(_) => None,
+        };
+        let mut others = self.others.iter();
+        match others.find(|o| name.is_some() && o.path.file_name() == name) {
+            Some(other) => Ok(vec![hidden(other)?]),
+            None => crate::Deny.find(from, reference),
+        }
     }
 }
 

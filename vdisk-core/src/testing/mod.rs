@@ -1,9 +1,11 @@
 //! For tests: disks with known contents, and a suite that every disk must pass.
 
 mod conformance;
+mod faulty;
 mod files;
 
 pub use conformance::conformance;
+pub use faulty::{Fault, Faulty};
 pub use files::{Failing, Files};
 
 use crate::{

@@ -1,9 +1,11 @@
 //! The journal of a transaction: what its files held before, a page at a time.
 //!
 //! All numbers are little-endian. Head: magic, length of the rest, its CRC-32C; the rest is the
-//! text from which the change can be made again, and the files with their lengths. Then records: a
-//! page each, with a CRC of its own. A record that is torn was never relied on: a page is changed
-//! only after its record was flushed.
+//! text from which the change can be made again, and the files with their lengths. Then records,
+//! each with a CRC of its own: a page; that the file was cut, so that of what follows only pages that
+//! are not zero need records; or the checksums of what is about to be written, by which an undo tells
+//! its own traces from those of others. A record that is torn was never relied on: a file
+//! is changed only after all records about it were flushed.
 
 use super::Medium;
 use crate::{Error, InFile, Result};
@@ -21,8 +23,12 @@ pub(super) const PAGE: u64 = 64 << 10;
 const MAGIC: &[u8; 16] = b"vdisk journal 1\n";
 /// Bytes of a head: a few file names and the text.
 const HEAD: u32 = 16 << 20;
-const RECORD: u32 = u32::from_le_bytes(*b"page");
-/// Bytes before the page in a record: magic, file, page number, length, CRC-32C.
+/// Bytes that have a checksum of their own: no medium tears less.
+pub(super) const SECTOR: u64 = 512;
+const OLD: u32 = u32::from_le_bytes(*b"page");
+const CUT: u32 = u32::from_le_bytes(*b"cut.");
+const NEW: u32 = u32::from_le_bytes(*b"sums");
+/// Bytes before the contents of a record: magic, file, file offset, length, CRC-32C.
 const RECORD_HEAD: usize = 24;
 /// Records are written in pieces of about this many bytes.
 const BATCH: usize = 8 << 20;
@@ -118,27 +124,73 @@ impl Journal {
         &self.path
     }
 
-    /// Adds what the page `page` of the file `member` holds.
-    pub(super) fn page(
+    /// Adds what the file `member` holds at `at`: at most a page.
+    pub(super) fn old(
         &mut self,
         medium: &dyn Medium,
         member: u32,
-        page: u64,
+        at: u64,
         bytes: &[u8],
     ) -> Result<()> {
         // A page of zeros is its length alone.
         let stored = if crate::is_zero(bytes) { &[] } else { bytes };
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let mut record = Vec::with_capacity(RECORD_HEAD + stored.len());
-        record.extend(RECORD.to_le_bytes());
-        record.extend(member.to_le_bytes());
-        record.extend(page.to_le_bytes());
         // The highest bit: the bytes follow.
-        record.extend((len | if stored.is_empty() { 0 } else { 1 << 31 }).to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&record), stored);
-        record.extend(crc.to_le_bytes());
-        record.extend(stored);
-        self.batch.extend(record);
+        let len = len | if stored.is_empty() { 0 } else { 1 << 31 };
+        self.record(medium, OLD, member, at, len, stored)
+    }
+
+    /// Adds that the file `member` is cut at `at`.
+    pub(super) fn cut(&mut self, medium: &dyn Medium, member: u32, at: u64) -> Result<()> {
+        self.record(medium, CUT, member, at, 0, &[])
+    }
+
+    /// Adds the checksums of what the file `member` will hold at `at`.
+    pub(super) fn new_bytes(
+        &mut self,
+        medium: &dyn Medium,
+        member: u32,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let (mut at, mut rest) = (at, bytes);
+        while !rest.is_empty() {
+            let piece = crate::disk::part_len(rest.len(), at, (at / PAGE + 1) * PAGE);
+            let (now, after) = rest.split_at(piece);
+            let mut sums = Vec::new();
+            let mut chunk = now;
+            let mut pos = at;
+            while !chunk.is_empty() {
+                let len = crate::disk::part_len(chunk.len(), pos, (pos / SECTOR + 1) * SECTOR);
+                let (sector, more) = chunk.split_at(len);
+                sums.extend(crc32c::crc32c(sector).to_le_bytes());
+                (chunk, pos) = (more, pos + len as u64);
+            }
+            let len = u32::try_from(piece).unwrap_or(u32::MAX);
+            self.record(medium, NEW, member, at, len, &sums)?;
+            (rest, at) = (after, pos);
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        medium: &dyn Medium,
+        kind: u32,
+        member: u32,
+        at: u64,
+        len: u32,
+        contents: &[u8],
+    ) -> Result<()> {
+        let mut head = Vec::with_capacity(RECORD_HEAD);
+        head.extend(kind.to_le_bytes());
+        head.extend(member.to_le_bytes());
+        head.extend(at.to_le_bytes());
+        head.extend(len.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), contents);
+        head.extend(crc.to_le_bytes());
+        self.batch.extend(head);
+        self.batch.extend(contents);
         self.flushed = false;
         if self.batch.len() >= BATCH {
             self.write_batch(medium)?;
@@ -210,6 +262,24 @@ fn fill(input: &mut impl Read, buf: &mut [u8]) -> io::Result<bool> {
     }
 }
 
+/// What a journal holds about a place of a file.
+pub(super) struct Record<'a> {
+    /// The file's number.
+    pub(super) member: usize,
+    /// The file offset.
+    pub(super) at: u64,
+    pub(super) what: What<'a>,
+}
+
+pub(super) enum What<'a> {
+    /// It held these bytes.
+    Old(&'a [u8]),
+    /// It was to be cut here: what follows and has no record was zero.
+    Cut,
+    /// So many bytes were to be written: a checksum for each sector that they touch.
+    New(u64, &'a [u8]),
+}
+
 /// The records of a journal, up to the first that is torn.
 pub(super) struct Records<R> {
     input: R,
@@ -217,8 +287,8 @@ pub(super) struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// The next: the file's number, the offset, and the bytes.
-    pub(super) fn next(&mut self) -> io::Result<Option<(usize, u64, &[u8])>> {
+    /// The next record.
+    pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         let mut head = [0; RECORD_HEAD];
         if !fill(&mut self.input, &mut head)? {
             return Ok(None);
@@ -227,22 +297,39 @@ impl<R: Read> Records<R> {
             let bytes = head.get(at..).and_then(|b| b.first_chunk::<4>());
             u32::from_le_bytes(bytes.copied().unwrap_or_default())
         };
-        let page = u64::from(number(8)) | u64::from(number(12)) << 32;
-        let (len, stored) = (number(16) & !(1 << 31), number(16) >> 31 == 1);
-        if number(0) != RECORD || u64::from(len) > PAGE {
+        let at = u64::from(number(8)) | u64::from(number(12)) << 32;
+        let (len, stored) = (u64::from(number(16) & !(1 << 31)), number(16) >> 31 == 1);
+        let kind = number(0);
+        let known = [OLD, NEW, CUT].contains(&kind);
+        let Some(end) = at.checked_add(len).filter(|_| known && len <= PAGE) else {
             return Ok(None);
-        }
+        };
+        let wanted = match kind {
+            NEW => (end.div_ceil(SECTOR) - at / SECTOR) * 4,
+            OLD if stored => len,
+            _ => 0,
+        };
         self.buf.clear();
-        self.buf.resize(len as usize, 0);
-        if stored && !fill(&mut self.input, &mut self.buf)? {
+        self.buf.resize(usize::try_from(wanted).unwrap_or(0), 0);
+        if !fill(&mut self.input, &mut self.buf)? {
             return Ok(None);
         }
         let (checked, _) = head.split_at(RECORD_HEAD - 4);
-        let payload: &[u8] = if stored { &self.buf } else { &[] };
-        let at = page.checked_mul(PAGE);
-        if crc32c::crc32c_append(crc32c::crc32c(checked), payload) != number(20) {
+        if crc32c::crc32c_append(crc32c::crc32c(checked), &self.buf) != number(20) {
             return Ok(None);
         }
-        Ok(at.map(|at| (number(4) as usize, at, self.buf.as_slice())))
+        let what = match kind {
+            CUT => What::Cut,
+            NEW => What::New(len, &self.buf),
+            _ => {
+                self.buf.resize(usize::try_from(len).unwrap_or(0), 0);
+                What::Old(&self.buf)
+            }
+        };
+        Ok(Some(Record {
+            member: number(4) as usize,
+            at,
+            what,
+        }))
     }
 }

@@ -11,10 +11,11 @@ mod journal;
 mod medium;
 mod pages;
 mod recover;
+mod saving;
 
 pub use medium::{Files, Medium};
-pub(crate) use recover::refuse_unfinished;
 pub use recover::{Unfinished, undo, unfinished};
+pub(crate) use recover::{is_journal, journal_of, refuse_unfinished};
 
 use crate::{
     Error, ErrorKind, InFile, Result,
@@ -87,7 +88,11 @@ struct State {
 }
 
 struct Progress {
+    /// The length it has for the change.
     len: u64,
+    /// True if the file itself is still longer: cut last, so that nobody takes the room that a
+    /// way back would need.
+    uncut: bool,
     /// Pages that are saved, or need not be.
     safe: Pages,
 }
@@ -121,9 +126,13 @@ pub fn run<T>(
     change: impl FnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<(T, Totals)> {
     let transaction = Transaction::begin(work)?;
-    let done = change(&transaction).and_then(|value| Ok((value, transaction.flush_files()?)));
+    let done = change(&transaction).and_then(|value| {
+        transaction.flush_files()?;
+        transaction.cut_files()?;
+        Ok(value)
+    });
     match done {
-        Ok((value, ())) => Ok((value, transaction.commit()?)),
+        Ok(value) => Ok((value, transaction.commit()?)),
         Err(error) => Err(transaction.roll_back(&error)),
     }
 }
@@ -184,13 +193,15 @@ impl<'a> Transaction<'a> {
                 })
                 .collect(),
         };
-        let journal = Journal::create(work.medium, &path, &head)?;
+        let journal = Journal::create(work.medium, &path, &head)
+            .map_err(|e| recover::amended(&e, "nothing was changed"))?;
         Ok(Self::new(work.medium, members, Some(journal)))
     }
 
     fn new(medium: &'a dyn Medium, members: Vec<Opened>, journal: Option<Journal>) -> Self {
         let progress = members.iter().map(|member| Progress {
             len: member.size,
+            uncut: false,
             safe: Pages::default(),
         });
         let state = State {
@@ -250,7 +261,9 @@ impl<'a> Transaction<'a> {
         let overlaps = |p: &Pending| {
             p.member == number && p.at < end && at < p.at.saturating_add(p.bytes.len() as u64)
         };
-        if state.pending.iter().any(overlaps) {
+        // Until the end of the file is written, a gap before it is none yet.
+        let short = || opened.metadata().is_ok_and(|m| m.len() < end);
+        if state.pending.iter().any(overlaps) || short() {
             self.write_pending(&mut state)?;
         }
         opened
@@ -266,6 +279,9 @@ impl<'a> Transaction<'a> {
         })?;
         let mut state = self.state();
         self.save(&mut state, number, at..end)?;
+        if state.members.get(number).is_some_and(|m| end > m.len) {
+            self.cut(&mut state, number)?;
+        }
         state.totals.written += bytes.len() as u64;
         if let Some(progress) = state.members.get_mut(number) {
             progress.len = progress.len.max(end);
@@ -299,18 +315,21 @@ impl<'a> Transaction<'a> {
     pub fn set_len(&self, file: &ImageFile, len: u64) -> Result<()> {
         let (number, member) = self.member(file)?;
         let mut state = self.state();
-        self.save(&mut state, number, len..member.size)?;
-        self.write_pending(&mut state)?;
+        self.save_cut(&mut state, number, len)?;
+        let Some(progress) = state.members.get_mut(number) else {
+            return Ok(());
+        };
+        let shorter = len < progress.len;
+        if shorter {
+            (progress.len, progress.uncut) = (len, true);
+            return Ok(());
+        }
+        self.cut(&mut state, number)?;
         if let Some(progress) = state.members.get_mut(number) {
             progress.len = len;
         }
-        if let Some(opened) = &member.file {
-            self.flush_journal(&mut state)?;
-            self.medium
-                .set_len(opened, len)
-                .map_err(|e| Error::io("resize", e).path(&member.path))?;
-        }
-        Ok(())
+        self.write_pending(&mut state)?;
+        self.set_file_len(member, len)
     }
 
     /// Makes the changes of `patches` as part of this one.
@@ -367,80 +386,6 @@ impl<'a> Transaction<'a> {
             totals.cut += member.size.saturating_sub(progress.len);
         }
         totals
-    }
-
-    /// Saves the pages of `range` that are not safe yet.
-    fn save(&self, state: &mut State, number: usize, range: Range<u64>) -> Result<()> {
-        let Some(member) = self.members.get(number) else {
-            return Ok(());
-        };
-        let end = range.end.min(member.size);
-        if range.start >= end {
-            return Ok(());
-        }
-        for page in range.start / PAGE..end.div_ceil(PAGE) {
-            let Some(progress) = state.members.get_mut(number) else {
-                continue;
-            };
-            if !progress.safe.insert(page) {
-                continue;
-            }
-            let at = page.saturating_mul(PAGE);
-            let len = PAGE.min(member.size.saturating_sub(at));
-            state.totals.saved += len;
-            if let Some(journal) = &mut state.journal {
-                let mut bytes = vec![0; crate::units::buffer_len(len)?];
-                let file: &dyn Storage = match &member.file {
-                    Some(file) => file,
-                    None => &*member.image.storage,
-                };
-                file.read_at(at, &mut bytes)
-                    .map_err(|e| Error::io("read", e).at(at).path(&member.path))?;
-                let number = u32::try_from(number).unwrap_or(u32::MAX);
-                journal.page(self.medium, number, page, &bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush_journal(&self, state: &mut State) -> Result<()> {
-        match &mut state.journal {
-            Some(journal) => journal.flush(self.medium),
-            None => Ok(()),
-        }
-    }
-
-    fn write_pending(&self, state: &mut State) -> Result<()> {
-        self.flush_journal(state)?;
-        for pending in &state.pending {
-            let Some((path, Some(file))) = self
-                .members
-                .get(pending.member)
-                .map(|m| (&m.path, m.file.as_ref()))
-            else {
-                continue;
-            };
-            self.medium
-                .write_at(file, pending.at, &pending.bytes)
-                .map_err(|e| Error::io("write", e).at(pending.at).path(path))?;
-        }
-        state.pending.clear();
-        state.pending_bytes = 0;
-        Ok(())
-    }
-
-    /// Writes what is held back and flushes all files.
-    fn flush_files(&self) -> Result<()> {
-        let mut state = self.state();
-        self.write_pending(&mut state)?;
-        for member in &self.members {
-            if let Some(file) = &member.file {
-                self.medium
-                    .sync(file)
-                    .map_err(|e| Error::io("flush", e).path(&member.path))?;
-            }
-        }
-        Ok(())
     }
 
     /// All is on the medium: the journal goes, and with it the way back.

@@ -22,6 +22,11 @@ impl Pages {
         new
     }
 
+    pub(super) fn contains(&self, page: u64) -> bool {
+        let (word, bit) = place(page);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
     /// Adds all pages of a range, which may be empty.
     pub(super) fn add(&mut self, pages: Range<u64>) {
         for page in pages {

@@ -1,9 +1,16 @@
 //! After a change that was cut short: finds its journal, and restores what it replaced.
 
-use super::{Medium, journal};
-use crate::{Error, ErrorKind, Result};
+use super::{
+    Medium,
+    journal::{self, PAGE, Record, SECTOR, What},
+};
+use crate::{Error, ErrorKind, Result, disk::part_len};
 use std::{
+    collections::HashMap,
+    ffi::OsStr,
     fs::File,
+    io,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
 };
 
@@ -57,23 +64,118 @@ pub fn undo(path: &Path, medium: &dyn Medium) -> Result<Unfinished> {
         .iter()
         .map(|path| crate::lock::open(path))
         .collect::<Result<Vec<_>>>()?;
-    restore(
-        medium,
-        &unfinished.journal,
-        &files.iter().collect::<Vec<_>>(),
-    )?;
+    let files: Vec<&File> = files.iter().collect();
+    refuse_foreign(&unfinished, &files)?;
+    restore(medium, &unfinished.journal, &files)?;
     Ok(unfinished)
+}
+
+/// Fails if a file holds what it held neither before the change nor during it: restoring it would
+/// mix two states.
+fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
+    let path = &unfinished.journal;
+    let io = |e| Error::io("undo", e).path(path);
+    // The sectors of each page that hold what the change wrote.
+    let mut ours: HashMap<(usize, u64), u128> = HashMap::new();
+    // Where files were cut: what lies behind may read as zero.
+    let mut cuts: HashMap<usize, u64> = HashMap::new();
+    let (_, mut records) = journal::read(path)?;
+    while let Some(record) = records.next().map_err(io)? {
+        let file = member(files, &record, path)?;
+        match record.what {
+            What::Old(_) => {}
+            What::Cut => {
+                let cut = cuts.entry(record.member).or_insert(u64::MAX);
+                *cut = record.at.min(*cut);
+            }
+            What::New(len, sums) => {
+                let found = read(file, record.at, len).map_err(io)?;
+                let bits = ours.entry((record.member, record.at / PAGE)).or_default();
+                *bits |= matching(record.at, &found, sums);
+            }
+        }
+    }
+    let (_, mut records) = journal::read(path)?;
+    while let Some(record) = records.next().map_err(io)? {
+        let What::Old(old) = record.what else {
+            continue;
+        };
+        let file = member(files, &record, path)?;
+        let found = read(file, record.at, old.len() as u64).map_err(io)?;
+        let bits = ours.get(&(record.member, record.at / PAGE)).copied();
+        let cut = cuts.get(&record.member).copied().unwrap_or(u64::MAX);
+        let sectors = old.chunks(512).zip(found.chunks(512)).zip(0u32..);
+        for ((old, found), number) in sectors {
+            let at = record.at + u64::from(number) * SECTOR;
+            let is_ours = bits.unwrap_or(0) & (1 << number) != 0;
+            let is_cut = at + SECTOR > cut && is_zero_after(found, cut.saturating_sub(at));
+            // The last sector may be cut in the middle.
+            let same = old.starts_with(found);
+            if !same && !is_ours && !is_cut {
+                let detail = "was changed by another program since the change of it was cut short; \
+                              nothing was written";
+                let name = unfinished.files.get(record.member).unwrap_or(path);
+                return Err(Error::new(ErrorKind::Conflict, "undo", detail)
+                    .at(at)
+                    .path(name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sectors of a page of which `found`, read at the file offset `at`, has the checksums `sums`.
+fn matching(mut at: u64, found: &[u8], sums: &[u8]) -> u128 {
+    let mut bits = 0;
+    let mut rest = found;
+    for sum in sums.chunks_exact(4) {
+        let end = (at / SECTOR + 1) * SECTOR;
+        let (sector, more) = rest.split_at(part_len(rest.len(), at, end));
+        if crc32c::crc32c(sector).to_le_bytes() == sum {
+            bits |= 1 << (at % PAGE / SECTOR);
+        }
+        (rest, at) = (more, end);
+    }
+    bits
+}
+
+fn is_zero_after(bytes: &[u8], kept: u64) -> bool {
+    let kept = part_len(bytes.len(), 0, kept);
+    bytes.get(kept..).is_none_or(crate::is_zero)
+}
+
+/// The bytes at `at`, as far as the file has them: it may have been cut.
+fn read(file: &File, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let end = file.metadata()?.len().min(at.saturating_add(len));
+    let len = usize::try_from(end.saturating_sub(at)).unwrap_or(0);
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(bytes)
+}
+
+fn member<'a>(files: &[&'a File], record: &Record<'_>, path: &Path) -> Result<&'a File> {
+    let file = files.get(record.member).copied();
+    file.ok_or_else(|| Error::corrupt("journal", "names a file that it has not").path(path))
 }
 
 /// Puts back into `files` what the journal at `path` holds, and removes it.
 pub(super) fn restore(medium: &dyn Medium, path: &Path, files: &[&File]) -> Result<()> {
     let io = |e| Error::io("undo", e).path(path);
+    // What lay behind a cut comes with the pages; what is not among them was zero.
+    let (_, mut records) = journal::read(path)?;
+    while let Some(record) = records.next().map_err(io)? {
+        let file = member(files, &record, path)?;
+        let len = file.metadata().map_err(io)?.len();
+        if matches!(record.what, What::Cut) && len > record.at {
+            medium.set_len(file, record.at).map_err(io)?;
+        }
+    }
     let (head, mut records) = journal::read(path)?;
-    while let Some((number, at, bytes)) = records.next().map_err(io)? {
-        let Some(file) = files.get(number) else {
-            return Err(Error::corrupt("journal", "names a file that it has not").path(path));
-        };
-        medium.write_at(file, at, bytes).map_err(io)?;
+    while let Some(record) = records.next().map_err(io)? {
+        let file = member(files, &record, path)?;
+        if let What::Old(bytes) = record.what {
+            medium.write_at(file, record.at, bytes).map_err(io)?;
+        }
     }
     for (member, file) in head.members.iter().zip(files) {
         medium.set_len(file, member.size).map_err(io)?;
@@ -111,7 +213,17 @@ fn found(path: &Path) -> Option<PathBuf> {
     Some(journal_path(&real)).filter(|journal| journal.symlink_metadata().is_ok())
 }
 
-fn is_journal(path: &Path) -> bool {
+/// The image whose journal `path` is, by its name.
+pub(crate) fn journal_of(path: &Path) -> Option<PathBuf> {
+    let name = path
+        .file_name()?
+        .as_bytes()
+        .strip_suffix(ENDING.as_bytes())?;
+    Some(path.with_file_name(OsStr::from_bytes(name)))
+}
+
+/// True if `path` is a journal, by its name.
+pub(crate) fn is_journal(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.as_encoded_bytes());
     name.is_some_and(|n| n.ends_with(ENDING.as_bytes()))
 }

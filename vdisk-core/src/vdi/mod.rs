@@ -119,6 +119,7 @@ fn facts(header: &Header) -> Result<Facts> {
         }),
         other_identity: None,
         disk_id: None,
+        notes: Vec::new(),
         parent: parent(header)?,
     })
 }

@@ -34,9 +34,22 @@ pub(crate) const DIFFERENCING: u32 = 4;
 
 /// Where the checksum of the footer lies in it.
 pub(crate) const FOOTER_CHECKSUM: Range<usize> = 64..68;
+/// Where the creator, its version and its system lie in the footer.
+pub(crate) const FOOTER_CREATOR: Range<usize> = 28..40;
+/// Where the current size lies in the footer.
+pub(crate) const FOOTER_SIZE: Range<usize> = 48..56;
+/// Where the geometry lies in the footer.
+pub(crate) const FOOTER_GEOMETRY: Range<usize> = 56..60;
 /// Where the unique ID lies in the footer.
 pub(crate) const FOOTER_UUID: Range<usize> = 68..84;
-const HEADER_CHECKSUM: Range<usize> = 36..40;
+/// Where the checksum of the dynamic header lies in it.
+pub(crate) const HEADER_CHECKSUM: Range<usize> = 36..40;
+/// Where the dynamic header tells where the table is.
+pub(crate) const HEADER_TABLE: Range<usize> = 16..24;
+/// Where the dynamic header tells how many entries the table has.
+pub(crate) const HEADER_ENTRIES: Range<usize> = 28..32;
+/// Where the dynamic header tells of the parent: unique ID and time; name and locators.
+pub(crate) const HEADER_PARENT: [Range<usize>; 2] = [40..60, 64..768];
 
 /// Cylinders, heads and sectors per track.
 #[binrw]
@@ -145,6 +158,27 @@ pub(crate) fn header_checksum(bytes: &[u8]) -> u32 {
     checksum(bytes, &HEADER_CHECKSUM)
 }
 
+/// The `bytes` of a structure with other bytes in some places, and the checksum that goes with them.
+///
+/// All others stay as they are; programs keep marks of their own in reserved ones.
+pub(crate) fn amended(
+    bytes: &[u8],
+    checksum_at: Range<usize>,
+    fields: &[(Range<usize>, &[u8])],
+) -> Result<Vec<u8>> {
+    let mut bytes = bytes.to_vec();
+    let short = || Error::corrupt("metadata", "are shorter than they must be");
+    for (place, new) in fields {
+        let place = bytes.get_mut(place.clone());
+        let place = place.filter(|p| p.len() == new.len()).ok_or_else(short)?;
+        place.copy_from_slice(new);
+    }
+    let sum = checksum(&bytes, &checksum_at).to_be_bytes();
+    let place = bytes.get_mut(checksum_at).ok_or_else(short)?;
+    place.copy_from_slice(&sum);
+    Ok(bytes)
+}
+
 /// One's complement of the sum of all bytes but those of the checksum itself.
 fn checksum(bytes: &[u8], field: &Range<usize>) -> u32 {
     !bytes
@@ -164,11 +198,7 @@ where
     })?;
     let mut bytes = out.into_inner();
     bytes.resize(len, 0);
-    let sum = checksum(&bytes, &field).to_be_bytes();
-    if let Some(place) = bytes.get_mut(field) {
-        place.copy_from_slice(&sum);
-    }
-    Ok(bytes)
+    amended(&bytes, field, &[])
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
-//! Changes the unique ID of a VHD: in the footer and in its copy, with their checksums.
+//! Changes what a VHD says about itself: its unique ID, in the footer and in its copy, and its parent.
 //!
-//! All other bytes of both stay as they are; programs keep marks of their own in reserved ones.
+//! All other bytes of these structures stay as they are; programs keep marks of their own in
+//! reserved ones.
 
 use super::{
-    disk_structs::{FIXED, FOOTER_CHECKSUM, FOOTER_LEN, FOOTER_UUID, Footer, footer_checksum},
-    footer,
+    disk_structs::{FOOTER_CHECKSUM, FOOTER_UUID, amended},
+    reparent,
+    sound::Sound,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
     edit::{Changed, Edit, NewId, Plan, has_not},
     patch::Patch,
     storage::ImageFile,
-    units::SECTOR,
 };
 use uuid::Uuid;
 
@@ -22,36 +23,38 @@ pub(super) fn plan(file: &ImageFile, edit: &Edit) -> Result<Plan> {
     // It stands in several locators of several encodings, and each program reads another one.
     has_not("VHD", "parent hint", edit.parent_hint.is_some())?;
     let mut plan = Plan::default();
-    let Some(id) = edit.uuid else {
-        return Ok(plan);
+    let new = match (edit.uuid, edit.identity) {
+        (Some(NewId::Given(bytes)), _) => Some(bytes),
+        (Some(NewId::Random), _) => Some(*Uuid::new_v4().as_bytes()),
+        (None, ids) => ids.map(|ids| ids.uuid),
     };
-    let new = match id {
-        NewId::Given(bytes) => bytes,
-        NewId::Random => *Uuid::new_v4().as_bytes(),
-    };
-    let found = footer::find(file)?;
-    let old = found.footer.uuid;
-    if old == new {
+    if new.is_none() && edit.parent.is_none() {
         return Ok(plan);
     }
-    if !found.warnings.is_empty() {
-        return unsound("is damaged or not where it belongs");
+    let sound = Sound::read(file)?;
+    let mut footer_at = sound.found.data_end;
+    if let Some(parent) = &edit.parent {
+        footer_at = reparent::plan(&sound, parent, &mut plan)?;
     }
-    let end = file.read_part("footer", found.data_end, SECTOR)?;
-    let patched = with_uuid(&end, new)?;
-    if found.footer.disk_type != FIXED {
-        if file.read_part("footer copy", 0, SECTOR)? != end {
-            return unsound("differs from its copy at the start of the file");
-        }
+    if let Some(new) = new.filter(|new| *new != sound.found.footer.uuid) {
+        identity(&sound, new, footer_at, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+/// Plans another unique ID; the footer is at `footer_at` by then.
+fn identity(sound: &Sound, new: [u8; 16], footer_at: u64, plan: &mut Plan) -> Result<()> {
+    let file = &sound.file;
+    let patched = amended(&sound.footer, FOOTER_CHECKSUM, &[(FOOTER_UUID, &new)])?;
+    if !sound.is_fixed() {
         // The copy first: until the footer follows, readers go by the footer.
         plan.patches.push(Patch::write(file, 0, patched.clone()));
         plan.patches.push(Patch::flush(file));
     }
-    plan.patches
-        .push(Patch::write(file, found.data_end, patched));
+    plan.patches.push(Patch::write(file, footer_at, patched));
     plan.changes.push(Changed {
         setting: "unique ID",
-        from: Some(Uuid::from_bytes(old).to_string()),
+        from: Some(Uuid::from_bytes(sound.found.footer.uuid).to_string()),
         to: Uuid::from_bytes(new).to_string(),
     });
     plan.warnings.push(
@@ -59,27 +62,5 @@ pub(super) fn plan(file: &ImageFile, edit: &Edit) -> Result<Plan> {
          take it for their parent any more"
             .to_owned(),
     );
-    Ok(plan)
-}
-
-fn unsound<T>(what: &str) -> Result<T> {
-    let detail = format!("{what}; it must be repaired before it is changed");
-    Err(Error::new(ErrorKind::Corrupt, "footer", detail))
-}
-
-/// The bytes of a footer with another unique ID, and the checksum that goes with it.
-fn with_uuid(footer: &[u8], uuid: [u8; 16]) -> Result<Vec<u8>> {
-    let mut bytes = footer.to_vec();
-    if let Some(place) = bytes.get_mut(FOOTER_UUID) {
-        place.copy_from_slice(&uuid);
-    }
-    let sum = footer_checksum(&bytes).to_be_bytes();
-    if let Some(place) = bytes.get_mut(FOOTER_CHECKSUM) {
-        place.copy_from_slice(&sum);
-    }
-    let whole: Option<&[u8; FOOTER_LEN]> = bytes.as_slice().try_into().ok();
-    match whole.and_then(Footer::parse) {
-        Some(read) if read.uuid == uuid => Ok(bytes),
-        _ => unsound("is not as long as it must be"),
-    }
+    Ok(())
 }

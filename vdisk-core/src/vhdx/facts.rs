@@ -52,5 +52,6 @@ pub(crate) fn of(
         other_identity: None,
         parent: None,
         disk_id: Some(metadata.disk_id),
+        notes: Vec::new(),
     }
 }

@@ -78,8 +78,8 @@ impl Front {
         Header {
             checksum: 0,
             sequence,
-            file_write: derived(self.uuid, "file write"),
-            data_write: Uuid::from_bytes(self.uuid).to_bytes_le(),
+            file_write: file_write(self.uuid),
+            data_write: data_write(self.uuid),
             log: [0; 16],
             log_version: 0,
             version: 1,
@@ -164,6 +164,16 @@ fn identifier() -> Vec<u8> {
         .copied()
         .chain(units.take(room))
         .collect()
+}
+
+/// The data write GUID of the image whose UUID is `uuid`.
+pub(crate) fn data_write(uuid: [u8; 16]) -> Guid {
+    Uuid::from_bytes(uuid).to_bytes_le()
+}
+
+/// Its file write GUID.
+pub(crate) fn file_write(uuid: [u8; 16]) -> Guid {
+    derived(uuid, "file write")
 }
 
 /// Another GUID of the image whose own is `uuid`: reproducible where that is.

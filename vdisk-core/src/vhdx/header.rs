@@ -3,7 +3,7 @@
 //! A writer changes them in turn, so that one is whole whenever it is interrupted.
 
 use super::disk_structs::{
-    CREATOR_LEN, FILE_SIGNATURE, HEADER_LEN, HEADERS_AT, Header, MIB, checksum, parse,
+    CREATOR_LEN, FILE_SIGNATURE, HEADER_LEN, HEADERS_AT, Header, MIB, checksum, parse, sealed,
 };
 use crate::{Error, ErrorKind, Result, storage::ImageFile, units::FileOffset};
 use std::ops::Range;
@@ -77,6 +77,32 @@ pub(crate) fn find(file: &ImageFile) -> Result<Found> {
         slot,
         warnings,
     })
+}
+
+/// Two headers, each with the place where it goes.
+pub(crate) type Replacing = [(u64, Vec<u8>); 2];
+
+/// The two headers that make `changed` the current one, and where they go, in the order in which
+/// they must reach the medium: the one that is current now last. `None` if there is no number left.
+pub(crate) fn replacing(found: &Found, changed: &Header) -> Result<Option<Replacing>> {
+    let [one, two] = HEADERS_AT;
+    let places = match found.slot {
+        0 => [two, one],
+        _ => [one, two],
+    };
+    let [first, second] = places;
+    let number = found.header.sequence;
+    let (Some(next), Some(last)) = (number.checked_add(1), number.checked_add(2)) else {
+        return Ok(None);
+    };
+    let bytes = |sequence| {
+        let header = Header {
+            sequence,
+            ..changed.clone()
+        };
+        sealed(&header, HEADER_LEN)
+    };
+    Ok(Some([(first, bytes(next)?), (second, bytes(last)?)]))
 }
 
 /// Refuses versions that are not known.

@@ -16,15 +16,19 @@ const HEAD_LEN: usize = 20;
 const ENTRY_LEN: usize = 12;
 const PART: &str = "parent locator";
 
-const LINKAGE: &str = "parent_linkage";
-const LINKAGE2: &str = "parent_linkage2";
-const RELATIVE: &str = "relative_path";
-const ABSOLUTE: &str = "absolute_win32_path";
+pub(crate) const LINKAGE: &str = "parent_linkage";
+pub(crate) const LINKAGE2: &str = "parent_linkage2";
+pub(crate) const RELATIVE: &str = "relative_path";
+pub(crate) const VOLUME: &str = "volume_path";
+pub(crate) const ABSOLUTE: &str = "absolute_win32_path";
 /// The keys that name a file, in the order in which the specification tries them.
-const PATHS: [&str; 3] = [RELATIVE, "volume_path", ABSOLUTE];
+const PATHS: [&str; 3] = [RELATIVE, VOLUME, ABSOLUTE];
 
-/// Reads the locator item `bytes`.
-pub(crate) fn decode(bytes: &[u8]) -> Result<ParentRef> {
+/// A key of a locator and its value.
+pub(crate) type Pair = (String, String);
+
+/// The keys of the locator item `bytes`, with their values.
+pub(crate) fn pairs(bytes: &[u8]) -> Result<Vec<Pair>> {
     let wrong = |detail: String| Err(Error::corrupt(PART, detail));
     // The count is checked before memory is taken for that many entries.
     let count = match bytes.get(18..HEAD_LEN) {
@@ -54,6 +58,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<ParentRef> {
             _ => return wrong(format!("entry {number} lies outside it or is not Unicode")),
         }
     }
+    Ok(pairs)
+}
+
+/// Reads the locator item `bytes`.
+pub(crate) fn decode(bytes: &[u8]) -> Result<ParentRef> {
+    let wrong = |detail: String| Err(Error::corrupt(PART, detail));
+    let pairs = pairs(bytes)?;
     let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v);
     let Some(linkage) = value(LINKAGE) else {
         return wrong(format!(
@@ -100,6 +111,11 @@ fn guid(text: &str) -> Option<Guid> {
 
 /// The locator of a child of `parent`.
 pub(crate) fn encode(parent: &ParentSpec) -> Result<Vec<u8>> {
+    pack(&wanted(parent)?)
+}
+
+/// What a child of `parent` records.
+fn wanted(parent: &ParentSpec) -> Result<Vec<Pair>> {
     let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "parent", detail));
     let linkage = match parent.identity {
         Some(Identity::Linkage(guid)) if guid != [0; 16] => guid,
@@ -109,17 +125,45 @@ pub(crate) fn encode(parent: &ParentSpec) -> Result<Vec<u8>> {
         _ => return usage("a VHDX child needs a VHDX parent"),
     };
     let mut pairs = vec![
-        (LINKAGE, format!("{{{}}}", shown(linkage))),
-        (RELATIVE, relative(&parent.relative)?),
+        (LINKAGE.to_owned(), format!("{{{}}}", shown(linkage))),
+        (RELATIVE.to_owned(), relative(&parent.relative)?),
     ];
     if let Some(path) = &parent.absolute {
-        pairs.push((ABSOLUTE, absolute(path)?));
+        pairs.push((ABSOLUTE.to_owned(), absolute(path)?));
     }
+    Ok(pairs)
+}
+
+/// What a child that records `old` records once it is a child of `parent`.
+///
+/// Its other paths stay if the relative one does, because then they lead to the parent as before;
+/// with another parent they would lead to the old one, and nothing here knows how Windows would
+/// call the new one. The second linkage goes: it is for a parent that is being changed.
+pub(crate) fn renewed(old: &[Pair], parent: &ParentSpec) -> Result<Vec<Pair>> {
+    let mut new = wanted(parent)?;
+    let relative = |pairs: &[Pair]| pairs.iter().find(|(k, _)| k == RELATIVE).cloned();
+    let same = relative(old) == relative(&new);
+    for (key, value) in old {
+        let kept = match key.as_str() {
+            LINKAGE2 => false,
+            key if new.iter().any(|(k, _)| k == key) => false,
+            key if PATHS.contains(&key) => same,
+            _ => true,
+        };
+        if kept {
+            new.push((key.clone(), value.clone()));
+        }
+    }
+    Ok(new)
+}
+
+/// The locator item that holds `pairs`.
+pub(crate) fn pack(pairs: &[Pair]) -> Result<Vec<u8>> {
     let mut at = HEAD_LEN.saturating_add(pairs.len().saturating_mul(ENTRY_LEN));
     let mut entries = Vec::new();
     let mut texts = Vec::new();
     for (key, value) in pairs {
-        let [(key_offset, key_length), (value_offset, value_length)] = [key, &value].map(|text| {
+        let [(key_offset, key_length), (value_offset, value_length)] = [key, value].map(|text| {
             let text: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
             let place = (at, text.len());
             at = at.saturating_add(text.len());
@@ -128,7 +172,8 @@ pub(crate) fn encode(parent: &ParentSpec) -> Result<Vec<u8>> {
         });
         let (Ok(key_length), Ok(value_length)) = (key_length.try_into(), value_length.try_into())
         else {
-            return usage("has a path that is too long for a parent locator");
+            let detail = "has a path that is too long for a parent locator";
+            return Err(Error::new(ErrorKind::Usage, "parent", detail));
         };
         entries.push(LocatorEntry {
             key_offset: u32::try_from(key_offset).unwrap_or(u32::MAX),

@@ -102,6 +102,21 @@ pub(crate) fn entries(file: &ImageFile, region: &Range<u64>) -> Result<Vec<Metad
     Ok(Items::read(file, region)?.entries)
 }
 
+/// The item `id` in the table of `region`: the number of its entry, and the entry.
+pub(crate) fn find(
+    entries: &[MetadataEntry],
+    region: &Range<u64>,
+    id: Guid,
+) -> Result<(usize, MetadataEntry)> {
+    let wanted = |e: &&MetadataEntry| e.id == id && e.flags & MetadataEntry::USER == 0;
+    let mut numbered = (0..).zip(entries);
+    let found = numbered.find(|(_, e)| wanted(e));
+    found.map(|(n, e)| (n, e.clone())).ok_or_else(|| {
+        let detail = format!("has no item {}", shown(id));
+        Error::corrupt(TABLE, detail).at(region.start)
+    })
+}
+
 /// The checked entries of the table, and where their items are.
 struct Items<'a> {
     file: &'a ImageFile,

@@ -15,8 +15,13 @@
 
 mod bat;
 mod bitmap;
+mod bits;
 mod check;
+mod chunk;
+mod compact;
+mod current;
 mod disk_structs;
+mod edit;
 mod facts;
 mod fixed;
 mod front;
@@ -24,17 +29,24 @@ mod header;
 mod locator;
 mod log;
 mod metadata;
+mod moves;
 mod overlay;
 mod regions;
+mod resize;
+mod revision;
+mod space;
+mod update;
 pub(crate) mod view;
 mod writer;
 
 use crate::{
     Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
-    format::{Context, Spec},
+    edit::{Edit, Plan},
+    format::{Compactor, Context, Spec, Update},
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
 };
 use bat::Blocks;
 use overlay::Overlay;
@@ -107,6 +119,34 @@ impl Format for Vhdx {
     }
     fn check(&self, file: ImageFile, checkup: &Checkup<'_>, findings: &mut Findings) -> Result<()> {
         check::check(&file, checkup, findings)
+    }
+    fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
+        edit::plan(file, edit)
+    }
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::start(layer, transaction, update)
+    }
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        resize::resize(layer, transaction, update, size)
+    }
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        compact::start(layer, transaction, update)
     }
     fn create<'a>(
         &self,

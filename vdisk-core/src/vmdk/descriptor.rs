@@ -144,6 +144,14 @@ impl Descriptor {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The keys that begin with `prefix`, given in lower case, without it, and their values.
+    pub(super) fn beginning(&self, prefix: &str) -> Vec<(String, String)> {
+        let entries = self.entries.iter();
+        entries
+            .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())))
+            .collect()
+    }
+
     /// True if the parent is named as VirtualBox does, by its UUID.
     pub(super) fn has_uuid_parent(&self) -> bool {
         matches!(self.uuid("ddb.uuid.parent"), Ok(Some(_)))

@@ -33,8 +33,10 @@ pub(super) fn embedded(spec: &Spec<'_>) -> Result<Vec<u8>> {
     let room = crate::units::buffer_len(Sectors(DESCRIPTOR_SECTORS).bytes()?)?;
     let mut bytes = text(spec, &[extent])?.into_bytes();
     if bytes.len() > room {
-        let detail = "are too long for a descriptor";
-        return Err(Error::new(ErrorKind::Usage, "file names", detail));
+        let len = bytes.len();
+        let detail =
+            format!("would have {len} bytes, and there is room for {room}: names are too long");
+        return Err(Error::new(ErrorKind::Usage, "descriptor", detail));
     }
     bytes.resize(room, 0);
     Ok(bytes)
@@ -71,6 +73,7 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
         "vmfs" => "ddb.thinProvisioned = \"1\"\n", // holes of the file stay holes
         _ => "",
     };
+    let notes = notes(&spec.options.notes)?;
     let cid = spec.ids.cid;
     let long = long_id(&spec.ids);
     Ok(format!(
@@ -93,10 +96,29 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
          ddb.longContentID = \"{long}\"\n\
          {thin}\
          ddb.virtualHWVersion = \"{hardware}\"\n\
-         ddb.comment = \"vdisk\"\n",
+         ddb.comment = \"vdisk\"\n\
+         {notes}",
         create_type = spec.subformat.name,
         hardware = spec.options.hardware_version.unwrap_or(4),
     ))
+}
+
+/// What the keys of notes begin with.
+pub(super) const NOTE: &str = "ddb.vdisk.";
+
+/// The lines of notes.
+fn notes(notes: &[(String, String)]) -> Result<String> {
+    let mut lines = String::new();
+    for (key, value) in notes {
+        let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-' | '_');
+        if key.is_empty() || !key.chars().all(plain) {
+            let detail = format!("'{key}' has other characters than a-z, 0-9, '.', '-' and '_'");
+            return Err(Error::new(ErrorKind::Usage, "note", detail));
+        }
+        let value = quotable("note", value)?;
+        lines.push_str(&format!("{NOTE}{key} = \"{value}\"\n"));
+    }
+    Ok(lines)
 }
 
 /// The long content ID. Products keep its last 8 digits equal to the CID.

@@ -1,6 +1,7 @@
 //! What a descriptor says of a disk besides where its bytes are.
 
 use super::descriptor::{Descriptor, NO_PARENT};
+use super::descriptor_text::NOTE;
 use crate::{Error, Identity, ParentRef, Result, format::Facts};
 
 /// Keys worth showing, and the names to show them by.
@@ -24,6 +25,7 @@ pub(super) fn facts(descriptor: &Descriptor) -> Result<Facts> {
         identity: descriptor.cid.map(Identity::Cid),
         other_identity: descriptor.uuid("ddb.uuid.image")?,
         parent: parent(descriptor)?,
+        notes: descriptor.beginning(NOTE),
         ..Facts::default()
     };
     for (key, name) in SHOWN {

@@ -14,6 +14,7 @@ mod compact;
 mod compact_extent;
 mod cowd_header;
 mod cowd_writer;
+mod deferred;
 mod descriptor;
 mod descriptor_lines;
 mod descriptor_size;
@@ -37,10 +38,14 @@ mod sesparse_headers;
 mod shape;
 mod slots;
 mod sparse_extent;
+mod sparse_update;
 mod sparse_writer;
 mod split_writer;
 pub(crate) mod stream_view;
 mod stream_writer;
+mod table_sets;
+mod update;
+mod update_extents;
 pub(crate) mod view;
 
 use crate::{
@@ -80,7 +85,7 @@ const SPARSE: Subformat = Subformat {
 const STREAM: Subformat = Subformat {
     name: "streamOptimized",
     streams: true,
-    child: false,
+    child: true,
 };
 
 /// What is written, the default first.
@@ -158,6 +163,15 @@ impl Format for Vmdk {
 
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
+    }
+
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::open(layer, transaction, update).map_err(|e| e.path(layer.path()))
     }
 
     fn resize(

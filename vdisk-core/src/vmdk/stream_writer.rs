@@ -1,7 +1,8 @@
 //! Writes streamOptimized, front to back, in the order of the specification.
 //!
 //! Header, descriptor, compressed grains in ascending order, each grain table after its grains,
-//! then directory, footer and end marker. ESXi wants exactly this, in header version 3.
+//! then directory, footer and end marker. ESXi wants exactly this, in header version 3. A child is
+//! written so to be carried elsewhere as a difference; other programs look for no parent of it.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "sizes are ours, and far below 2^64"
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     Error, ErrorKind, ImageWriter, Packing, Result,
     format::Spec,
+    ops::convert::deflate,
     target::Target,
     units::{SECTOR, Sectors, buffer_len, round_up},
 };
@@ -33,6 +35,9 @@ pub(crate) struct StreamWriter<T> {
     target: T,
     header: SparseHeader,
     level: u32,
+    child: bool,
+    /// A grain of zeros, packed, once one was needed.
+    zeros: Vec<u8>,
     /// Bytes for the file from `flushed` on.
     buffer: Vec<u8>,
     flushed: u64,
@@ -44,10 +49,6 @@ pub(crate) struct StreamWriter<T> {
 
 impl<T: Target> StreamWriter<T> {
     pub(crate) fn new(target: T, spec: &Spec<'_>) -> Result<Self> {
-        if spec.parent.is_some() {
-            let detail = "cannot be streamOptimized; write monolithicSparse";
-            return Err(Error::new(ErrorKind::Usage, "child", detail));
-        }
         let header = SparseHeader {
             version: 3,
             flags: FLAG_NEWLINES | FLAG_COMPRESSED | FLAG_MARKERS,
@@ -70,6 +71,8 @@ impl<T: Target> StreamWriter<T> {
             target,
             header,
             level: spec.level,
+            child: spec.parent.is_some(),
+            zeros: Vec::new(),
             buffer,
             flushed: 0,
             directory: vec![0; buffer_len(spec.size.div_ceil(TABLE_COVERS))?],
@@ -180,8 +183,25 @@ impl<T: Target> ImageWriter for StreamWriter<T> {
         self.append(packed)
     }
 
-    fn zero(&mut self, _range: Range<u64>) -> Result<()> {
-        Ok(()) // what is not recorded reads as zero
+    fn zero(&mut self, range: Range<u64>) -> Result<()> {
+        if !self.child {
+            return Ok(()); // what is not recorded reads as zero
+        }
+        // Zeros must hide the parent: they are grains like others.
+        let mut zeros = std::mem::take(&mut self.zeros);
+        let mut pos = range.start;
+        while pos < range.end {
+            let end = range.end.min(pos + GRAIN);
+            if end - pos < GRAIN || zeros.is_empty() {
+                zeros.clear();
+                deflate(&vec![0; buffer_len(end - pos)?], self.level, &mut zeros)?;
+            }
+            self.data(pos..end, &zeros)?;
+            pos = end;
+        }
+        // Only the last grain of a disk is shorter, and nothing follows it.
+        self.zeros = zeros;
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<()> {

@@ -17,7 +17,7 @@ use vdisk_core::{
 };
 
 /// The findings about the image at `path`; warnings and errors alone count.
-fn look(path: &Path) -> (Vec<String>, Outcome) {
+pub(crate) fn look(path: &Path) -> (Vec<String>, Outcome) {
     let resolver = FileResolver::default();
     let extent = Extent {
         deep: true,

@@ -10,8 +10,11 @@
 mod builder;
 mod check;
 mod damage;
+mod in_place;
+mod in_place_peers;
 mod peers;
 mod read;
+mod reparent;
 mod variants;
 mod write;
 

@@ -8,7 +8,9 @@
 )]
 
 mod builder;
+mod change;
 mod damage;
+mod edit;
 mod log;
 mod peers;
 mod read;

@@ -57,7 +57,7 @@ fn edited(mut disk: Vec<u8>, salt: u8) -> Vec<u8> {
 }
 
 /// Says whether `program` runs with these arguments; prints that a test is skipped if not.
-fn there(program: &OsStr, args: &[&str]) -> bool {
+pub(crate) fn there(program: &OsStr, args: &[&str]) -> bool {
     let found = Command::new(program)
         .args(args)
         .stdout(Stdio::null())
@@ -72,23 +72,23 @@ fn there(program: &OsStr, args: &[&str]) -> bool {
     found
 }
 
-fn python() -> OsString {
+pub(crate) fn python() -> OsString {
     env::var_os("VDISK_PEER_PYTHON").unwrap_or_else(|| OsString::from("python3"))
 }
 
-fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
     output.stdout
 }
 
-fn open_path(path: &Path) -> Chain {
+pub(crate) fn open_path(path: &Path) -> Chain {
     vdisk_core::open(path, &OpenOptions::new(&FileResolver::default())).unwrap()
 }
 
 /// Makes the file of an image; what is zero stays a hole.
-fn save(image: &Sparse, path: &Path) {
+pub(crate) fn save(image: &Sparse, path: &Path) {
     let file = fs::File::create(path).unwrap();
     file.set_len(image.size).unwrap();
     for at in (0..image.size).step_by(1 << 20) {
@@ -344,7 +344,7 @@ fn seven_zip_reads_ours() {
 }
 
 /// Reads the chain given by its arguments, child first, with libvhdi, and prints its bytes.
-const LIBVHDI: &str = "
+pub(crate) const LIBVHDI: &str = "
 import pyvhdi, sys
 disks = []
 for name in sys.argv[1:]:
@@ -358,7 +358,7 @@ sys.stdout.buffer.write(top.read_buffer_at_offset(top.get_media_size(), 0))
 ";
 
 /// Reads an image with dissect, which finds the parents by their recorded names.
-const DISSECT: &str = "
+pub(crate) const DISSECT: &str = "
 import sys
 from pathlib import Path
 from dissect.hypervisor.disk.vhdx import VHDX
@@ -366,7 +366,7 @@ disk = VHDX(Path(sys.argv[1]))
 sys.stdout.buffer.write(disk.read(disk.size))
 ";
 
-fn read_in_python(folder: &Path, script: &str, names: &[&str]) -> Vec<u8> {
+pub(crate) fn read_in_python(folder: &Path, script: &str, names: &[&str]) -> Vec<u8> {
     run(Command::new(python())
         .args(["-c", script])
         .args(names)

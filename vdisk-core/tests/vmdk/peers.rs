@@ -13,7 +13,11 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
-use vdisk_core::{FileResolver, OpenOptions, testing::contents};
+use vdisk_core::{
+    Disk, FileResolver, OpenOptions,
+    format::{self, ParentSpec, named},
+    testing::{self, contents},
+};
 
 /// Says whether `program` runs with these arguments; prints that a test is skipped if not.
 fn there(program: &OsStr, args: &[&str]) -> bool {
@@ -89,19 +93,36 @@ pub(crate) fn agree(image: &[u8], disk: &[u8]) {
     }
 }
 
-/// Asserts that qemu finds nothing wrong with the image at `path`, and that qemu and libvmdk, as far
-/// as they are here, read it as `disk`.
+/// Asserts that qemu and dissect, as far as they are here, read the image at `path` as `disk`.
 pub(crate) fn agree_at(path: &Path, disk: &[u8]) {
     if there("qemu-img".as_ref(), &["--version"]) {
         run(Command::new("qemu-img")
-            .args(["check", "-f", "vmdk"])
+            .args(["check", "-q", "-f", "vmdk"])
             .arg(path));
         assert!(qemu(path) == disk, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        let read = DISSECT.replace("[open(sys.argv[1], 'rb')]", "pathlib.Path(sys.argv[1])");
+        let read = format!("import pathlib{read}");
+        let found = run(Command::new(python()).args(["-c", &read]).arg(path));
+        assert!(found == disk, "dissect");
     }
     if there(&python(), &["-c", "import pyvmdk"]) {
         let found = run(Command::new(python()).args(["-c", LIBVMDK]).arg(path));
         assert!(found == disk, "libvmdk");
     }
+}
+
+/// Lets qemu write `len` bytes at `at`; says whether it is here.
+pub(crate) fn write(path: &Path, at: u64, len: u64, byte: u8) -> bool {
+    if !there("qemu-io".as_ref(), &["--version"]) {
+        return false;
+    }
+    let command = format!("write -P {byte:#x} {at} {len}");
+    run(Command::new("qemu-io")
+        .args(["-f", "vmdk", "-c", &command])
+        .arg(path));
+    true
 }
 
 /// Reads the disk named by its argument with libvmdk, and prints its bytes.
@@ -209,5 +230,33 @@ fn se_sparse_is_read_as_by_qemu_and_dissect() {
                 "{sectors} sectors"
             );
         }
+    }
+}
+
+#[test]
+fn a_child_that_is_a_stream_is_read_as_by_qemu_and_dissect() {
+    let (before, after) = crate::write::before_and_after();
+    let vmdk = named("vmdk").unwrap();
+    let kind = |name| format::subformat(vmdk, Some(name)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let base = testing::image(vmdk, kind("monolithicSparse"), &before, None, 1).unwrap();
+    let layer = testing::open_bytes(vmdk, base.clone()).unwrap();
+    let parent = ParentSpec {
+        relative: "base.vmdk".into(),
+        absolute: None,
+        identity: layer.facts().identity,
+        modified: 0,
+    };
+    let below: (&dyn Disk, _) = (&before, parent);
+    let child = testing::image(vmdk, kind("streamOptimized"), &after, Some(below), 2).unwrap();
+    fs::write(at("base.vmdk"), base).unwrap();
+    fs::write(at("child.vmdk"), child).unwrap();
+    assert!(ours(&at("child.vmdk")) == after);
+    if there("qemu-img".as_ref(), &["--version"]) {
+        assert!(qemu(&at("child.vmdk")) == after, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        assert!(dissect(&at("child.vmdk")) == after, "dissect");
     }
 }

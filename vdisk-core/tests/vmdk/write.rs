@@ -1,7 +1,7 @@
 //! What is written, byte by byte, where no other program would notice that it is not as specified.
 
 use vdisk_core::{
-    Disk, ErrorKind, Identity, Ids, Job, Result,
+    Disk, ErrorKind, Identity, Ids, Job, Kind, Result,
     format::{Options, ParentSpec, Spec, named, subformat},
     ops::changes,
     testing::{self, Files},
@@ -145,4 +145,81 @@ fn a_disk_that_fills_fails_a_redo_log_too() {
             }
         }
     }
+}
+
+/// A disk of three tables, the last grain short, and what becomes of it: grains 1 to 3 zero, one
+/// of the second table changed, the last grain zero.
+pub(crate) fn before_and_after() -> (Vec<u8>, Vec<u8>) {
+    let before: Vec<u8> = (0..(65 << 20) + 5 * 512)
+        .map(|i: u32| (i >> 9) as u8 | 1)
+        .collect();
+    let mut after = before.clone();
+    after[64 << 10..256 << 10].fill(0);
+    after[40 << 20..(40 << 20) + 512].fill(0x77);
+    after[65 << 20..].fill(0);
+    (before, after)
+}
+
+#[test]
+fn a_stream_can_be_a_child() {
+    let (before, after) = before_and_after();
+    let files = Files::default();
+    let mut target = files.target("a.vmdk");
+    let mut spec = spec("a.vmdk", "streamOptimized", after.size(), true);
+    spec.options.notes = vec![("to.sha256".to_owned(), "a b=\u{e9}".to_owned())];
+    let writer = named("vmdk").unwrap().create(&mut target, &spec).unwrap();
+    changes::write(&before, &after, writer, &Job::default()).unwrap();
+
+    let bytes = files.get("a.vmdk");
+    let text = String::from_utf8_lossy(&bytes[512..21 * 512]);
+    assert!(text.contains("\nparentCID=00000007\n") && text.contains("\"below.vmdk\"\n"));
+    assert!(
+        text.contains("\nddb.vdisk.to.sha256 = \"a b=\u{e9}\"\n"),
+        "{text}"
+    );
+    let layer = testing::open_bytes(named("vmdk").unwrap(), bytes).unwrap();
+    assert_eq!(layer.facts().notes, spec.options.notes);
+    let parent = layer.facts().parent.clone().unwrap();
+    assert_eq!(parent.identity, Some(Identity::Cid(7)));
+    // Recorded are exactly the grains that changed, also those of zeros.
+    let grains = after.len().div_ceil(65536) as u64;
+    let recorded: Vec<u64> = (0..grains)
+        .filter(|grain| layer.extent_at(grain << 16).unwrap().kind == Kind::Data)
+        .collect();
+    assert_eq!(recorded, [1, 2, 3, 640, 1040]);
+    for grain in recorded {
+        let range = (grain as usize) << 16..after.len().min((grain as usize + 1) << 16);
+        let mut found = vec![9; range.len()];
+        layer.read_at(grain << 16, &mut found).unwrap();
+        assert!(found == after[range], "grain {grain}");
+    }
+}
+
+#[test]
+fn notes_are_ours_and_stay_lines() {
+    let note = |key: &str, value: &str| {
+        let mut spec = spec("a.vmdk", "monolithicFlat", 512, false);
+        spec.options.notes = vec![(key.to_owned(), value.to_owned())];
+        create(&spec).map(|files| String::from_utf8(files.get("a.vmdk")).unwrap())
+    };
+    assert!(
+        note("x-1_y", "")
+            .unwrap()
+            .ends_with("\nddb.vdisk.x-1_y = \"\"\n")
+    );
+    for (key, value) in [
+        ("", "v"),
+        ("A", "v"),
+        ("a b", "v"),
+        ("a=", "v"),
+        ("a", "\""),
+        ("a", "x\ny"),
+    ] {
+        let error = note(key, value).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{key} {value}");
+    }
+    // As many as there is room for beside the tables.
+    let mut spec = spec("a.vmdk", "monolithicSparse", 512, false);
+    spec.options.notes = vec![("a".to_owned(), "v".repeat(10_000))];
+    assert_eq!(create(&spec).err().unwrap().kind(), ErrorKind::Usage);
 }

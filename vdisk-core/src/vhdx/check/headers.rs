@@ -8,7 +8,7 @@ use crate::{
     units::buffer_len,
     vhdx::{
         disk_structs::{HEADER_LEN, HEADERS_AT, Header, sealed},
-        header::{Found, NAMES, read},
+        header::{self, Found, NAMES, read},
         log::Replay,
         overlay,
     },
@@ -79,10 +79,10 @@ fn close(sheet: &Sheet<'_>, found: &Found, replay: &Replay) -> Result<Option<Vec
             .into_bytes(),
         ..found.header.clone()
     };
-    let (Some(first), true) = (next(&clean), bytes <= REPLAY) else {
+    if bytes > REPLAY {
         return Ok(None);
-    };
-    let Some(second) = next(&first) else {
+    }
+    let Some(headers) = header::replacing(found, &clean)? else {
         return Ok(None);
     };
     let file = sheet.file;
@@ -99,15 +99,9 @@ fn close(sheet: &Sheet<'_>, found: &Found, replay: &Replay) -> Result<Option<Vec
         };
         patches.push(Patch::write(file, range.start, bytes));
     }
-    let [one, two] = HEADERS_AT;
-    // The current one last.
-    let places = match found.slot {
-        0 => [two, one],
-        _ => [one, two],
-    };
-    for (at, header) in places.into_iter().zip([first, second]) {
+    for (at, bytes) in headers {
         patches.push(Patch::flush(file));
-        patches.push(Patch::write(file, at, sealed(&header, HEADER_LEN)?));
+        patches.push(Patch::write(file, at, bytes));
     }
     Ok(Some(patches))
 }

@@ -1,0 +1,385 @@
+//! `vdisk split`: full disks that were made from one base, as children of it.
+
+use crate::{
+    args::{InputArgs, ids, shown},
+    child,
+    exit::Exit,
+    output::WriteArgs,
+    profile::now,
+    size::{both, human},
+    ui::{Report, Ui},
+};
+use serde::Serialize;
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+use vdisk_core::{
+    Chain, Disk, Error, ErrorKind, Result, format,
+    ops::{
+        self, hash,
+        rebase::{self, Wish},
+        split::Found,
+    },
+    printable,
+};
+
+/// Make a full disk a child of another one: only what differs is kept
+///
+/// The child is compared with the image by SHA-256 before it appears. The base must not change from
+/// then on. A VMDK can have VMDK children, a VHDX VHDX children, a VHD or a raw disk VHD children.
+///
+/// With --all, does so with every full disk directly in a folder: disk.vmdk gets
+/// disk.thin.vmdk beside it, and disk.raw gets disk.raw.thin.vmdk. Images that would not get smaller are left. With --replace the child
+/// takes the place, the name and the identity of the image, in one step; this is done only for
+/// images of the base's own format that are one file. One bad image does not stop the others: the
+/// exit code is 1 then.
+///
+/// JSON: schema, base, dry_run, images (image, action (written, replaced, would-write,
+/// would-replace, left, failed), reason, output, sha256, image_stored, child_stored (with --dry-run
+/// about), saved, recorded_bytes), saved.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The image to split; it stays as it is
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    image: Option<PathBuf>,
+    /// The image that becomes the parent
+    #[arg(long, value_name = "BASE")]
+    base: PathBuf,
+    /// The new child
+    #[arg(short, long, value_name = "CHILD", required_unless_present_any = ["all", "dry_run"])]
+    output: Option<PathBuf>,
+    /// Split every full disk directly in this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    all: Option<PathBuf>,
+    /// Put the children in the place of the images, which are gone then
+    #[arg(
+        long,
+        requires = "all",
+        conflicts_with_all = ["format", "subformat", "block_size", "adapter", "profile", "reproducible", "force"]
+    )]
+    replace: bool,
+    /// Show what would be won, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Record the absolute path of the base: besides the relative one in VHD and VHDX, instead of it in VMDK
+    #[arg(long)]
+    absolute_parent: bool,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
+    let base = args.input.open(&args.base, ui)?;
+    let mut report = SplitReport {
+        schema: 1,
+        base: shown(&args.base),
+        dry_run: args.dry_run,
+        images: Vec::new(),
+        saved: 0,
+    };
+    match (&args.image, &args.all) {
+        (Some(image), _) => {
+            let output = args.output.clone();
+            let output = output.unwrap_or_else(|| beside(image, &base));
+            report
+                .images
+                .push(one(args, &base, image, &output, false, ui)?);
+        }
+        (None, Some(folder)) => all(args, &base, folder, &mut report, ui)?,
+        (None, None) => {} // refused by the parser
+    }
+    let saved = |i: &Image| i.output.as_ref().and(i.saved).unwrap_or(0);
+    report.saved = report.images.iter().map(saved).sum();
+    match args.dry_run {
+        true => ui.print(&report)?,
+        false => ui.summary(&report)?,
+    }
+    let bad = report.images.iter().any(|i| i.action == Action::Failed);
+    Ok(if bad { Exit::Differs } else { Exit::Done })
+}
+
+/// Splits the images of `folder`, one after the other.
+fn all(
+    args: &Args,
+    base: &Chain,
+    folder: &Path,
+    report: &mut SplitReport,
+    ui: &mut Ui,
+) -> Result<()> {
+    // Otherwise each image would fail for the same reason.
+    ops::child::check(base, format::named(child_format(base))?)?;
+    let resolver = args.input.resolver();
+    let found = ops::split::images(folder, base, &args.input.options(&resolver))?;
+    for found in found {
+        ui.check_stop()?;
+        let path = found.path().to_owned();
+        let done = match found {
+            Found::Disk(_) if args.replace => replace(args, base, &path, ui),
+            Found::Disk(_) => one(args, base, &path, &beside(&path, base), true, ui),
+            Found::Left(_, reason) => Ok(Image::left(&path, reason.to_owned())),
+            Found::Bad(_, error) => Err(error),
+        };
+        report.images.push(match done {
+            Ok(image) => image,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => Image {
+                action: Action::Failed,
+                ..Image::left(&path, error.to_string())
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The format that children of `base` have.
+fn child_format(base: &Chain) -> &'static str {
+    match base.top().format().name() {
+        "raw" => "vhd", // the one whose children can have a raw parent
+        name => name,
+    }
+}
+
+/// The name of the child of `base` beside `image`: `disk.thin.vmdk`, and `disk.raw.thin.vhd` where
+/// the ending becomes another one, so that `disk.raw` and `disk.vhd` have children of their own.
+fn beside(image: &Path, base: &Chain) -> PathBuf {
+    let ending = child_format(base);
+    let name = match image.extension() {
+        Some(own) if own == ending => image.file_stem(),
+        _ => image.file_name(),
+    };
+    let mut name = name.unwrap_or_default().to_owned();
+    name.push(".thin.");
+    name.push(ending);
+    image.with_file_name(name)
+}
+
+/// Writes the child `output` that reads as `image`. `thrifty` leaves it if it is not smaller.
+fn one(
+    args: &Args,
+    base: &Chain,
+    image: &Path,
+    output: &Path,
+    thrifty: bool,
+    ui: &mut Ui,
+) -> Result<Image> {
+    let shape = args.write.shape(output, true)?;
+    child::check(base, shape)?;
+    let disk = args.input.open(image, ui)?;
+    if disk.size() != base.size() {
+        ui.warn(&format!(
+            "{}: has another size than the base; other programs may refuse the child",
+            image.display()
+        ));
+    }
+    let place = child::place(base, output, args.absolute_parent, ui)?;
+    let stored: u64 = disk.top().files().iter().map(|f| f.tag.allocated).sum();
+    let digest = hash::digest(&disk, &ui.job())?;
+    let mut report = Image {
+        action: Action::Written,
+        output: Some(shown(output)),
+        sha256: Some(hash::hex(&digest)),
+        image_stored: Some(stored),
+        ..Image::left(image, String::new())
+    };
+    report.reason = None;
+    let fill = |mut destination: crate::output::Destination, ui: &Ui| {
+        let digest = || Ok(digest);
+        let recorded = child::fill(
+            &args.write,
+            base,
+            Some(&disk),
+            place,
+            digest,
+            &mut destination,
+            ui,
+        )?;
+        Ok::<_, Error>((destination, recorded))
+    };
+    if args.dry_run {
+        let (destination, counting) = args.write.rehearse(output, shape)?;
+        report.recorded_bytes = Some(fill(destination, ui)?.1);
+        report.action = Action::WouldWrite;
+        return Ok(report.against(counting.stored(), thrifty));
+    }
+    let inputs = ids(disk.files().chain(base.files()));
+    let destination = args.write.begin(output, shape, inputs, ui)?;
+    let (mut destination, recorded) = fill(destination, ui)?;
+    report.recorded_bytes = Some(recorded);
+    if let Some(layer) = destination.layer()? {
+        let size = layer.files().iter().map(|f| f.tag.allocated).sum();
+        report = report.against(size, thrifty);
+        if report.action == Action::Left {
+            return Ok(report);
+        }
+        ops::child::verify(layer, base, disk.size(), &digest, &ui.job())?;
+    }
+    destination.publish(disk.size(), ui)?;
+    Ok(report)
+}
+
+/// Puts a child in the place of `image`.
+fn replace(args: &Args, base: &Chain, image: &Path, ui: &Ui) -> Result<Image> {
+    let disk = args.input.open_metadata(image, ui)?;
+    let (own, wanted) = (disk.top().format().name(), child_format(base));
+    if own != wanted {
+        let reason = format!("is {own}, and a child of the base is {wanted}");
+        return Ok(Image::left(image, reason));
+    }
+    if disk.top().files().len() > 1 {
+        let reason = "consists of several files, which cannot be replaced in one step";
+        return Ok(Image::left(image, reason.to_owned()));
+    }
+    let wish = Wish {
+        absolute: args.absolute_parent,
+        only_if_smaller: true,
+        created: now(),
+        ..Wish::default()
+    };
+    let plan = rebase::plan(&disk, base, &wish)?;
+    drop(disk);
+    for warning in &plan.warnings {
+        ui.warn(&format!("{}: {warning}", image.display()));
+    }
+    let resolver = args.input.resolver();
+    let options = args.input.options(&resolver);
+    let mut report = Image {
+        action: Action::WouldReplace,
+        reason: None,
+        output: Some(shown(image)),
+        image_stored: Some(plan.stored_before),
+        ..Image::left(image, String::new())
+    };
+    if args.dry_run {
+        let estimate = plan.measure(&options, &ui.job())?;
+        report.recorded_bytes = Some(estimate.recorded);
+        return Ok(report.against(estimate.stored, true));
+    }
+    let done = plan.apply(&options, args.write.sync(), &ui.job())?;
+    report.action = Action::Replaced;
+    report.sha256 = Some(hash::hex(&done.sha256));
+    report.recorded_bytes = Some(done.recorded);
+    Ok(report.against(done.stored, true))
+}
+
+#[derive(Serialize)]
+struct SplitReport {
+    schema: u32,
+    base: String,
+    dry_run: bool,
+    images: Vec<Image>,
+    /// Bytes on the medium, of all.
+    saved: i64,
+}
+
+/// What became of an image.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Action {
+    Written,
+    Replaced,
+    WouldWrite,
+    WouldReplace,
+    Left,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Image {
+    image: String,
+    action: Action,
+    /// Why it was left, or failed.
+    reason: Option<String>,
+    output: Option<String>,
+    sha256: Option<String>,
+    /// Bytes on the medium, before and after.
+    image_stored: Option<u64>,
+    child_stored: Option<u64>,
+    saved: Option<i64>,
+    recorded_bytes: Option<u64>,
+}
+
+impl Image {
+    fn left(image: &Path, reason: String) -> Self {
+        Self {
+            image: shown(image),
+            action: Action::Left,
+            reason: Some(reason),
+            output: None,
+            sha256: None,
+            image_stored: None,
+            child_stored: None,
+            saved: None,
+            recorded_bytes: None,
+        }
+    }
+
+    /// Adds what the child takes; `thrifty` leaves an image that would not get smaller.
+    fn against(mut self, child: u64, thrifty: bool) -> Self {
+        let image = self.image_stored.unwrap_or(0);
+        self.child_stored = Some(child);
+        self.saved = Some(signed(image).saturating_sub(signed(child)));
+        if thrifty && child >= image {
+            self.action = Action::Left;
+            self.reason = Some("would not get smaller".to_owned());
+            self.output = None;
+        }
+        self
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+impl Report for SplitReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for image in &self.images {
+            image.text(out)?;
+        }
+        if self.images.len() > 1 {
+            let would = if self.dry_run { "would be " } else { "" };
+            writeln!(out, "{} {would}saved", amount(self.saved))?;
+        }
+        if self.images.is_empty() {
+            writeln!(out, "no images")?;
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let image = printable(&self.image);
+        if let Some(reason) = &self.reason {
+            let reason = printable(reason);
+            return match self.action {
+                // An error names the file itself.
+                Action::Failed => writeln!(out, "failed: {reason}"),
+                _ => writeln!(out, "{image}: left: {reason}"),
+            };
+        }
+        let would = match self.action {
+            Action::WouldWrite | Action::WouldReplace => "would be ",
+            _ => "",
+        };
+        let output = self.output.as_deref().unwrap_or_default();
+        writeln!(
+            out,
+            "{image} -> {}: {} {would}recorded, {} instead of {} stored, {} {would}saved",
+            printable(output),
+            both(self.recorded_bytes.unwrap_or(0)),
+            human(self.child_stored.unwrap_or(0)),
+            human(self.image_stored.unwrap_or(0)),
+            amount(self.saved.unwrap_or(0))
+        )
+    }
+}
+
+/// `bytes` for people, also if they are less than none.
+fn amount(bytes: i64) -> String {
+    let size = human(bytes.unsigned_abs());
+    if bytes < 0 { format!("-{size}") } else { size }
+}

@@ -1,0 +1,361 @@
+//! From what children record to images: every link, and what is wrong with it.
+//!
+//! Follows the rules of [`open`](crate::open()), but through a table of the images that are known,
+//! so that a thousand children of one base open it once.
+
+use super::{Family, Link, Member, Needs, Verdict};
+use crate::{
+    Error, ErrorKind, Identity, Job, OpenOptions, ParentRef, Reference, Result,
+    open::{format_of, open_parent},
+    resolve,
+    storage::{FileId, ImageFile},
+};
+use std::{
+    collections::HashMap,
+    path::{Component, Path, PathBuf},
+};
+
+/// Adds the links of all images, and the parents elsewhere that they lead to.
+pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>) -> Result<()> {
+    let mut finder = Finder {
+        options: *options,
+        family,
+        by_file: HashMap::new(),
+        by_place: None,
+        opened: HashMap::new(),
+    };
+    for (index, member) in finder.family.images.iter().enumerate() {
+        finder.by_file.extend(member.id.map(|id| (id, index)));
+    }
+    let mut child = 0;
+    // Grows while parents elsewhere are found, which may have parents, too.
+    while child < finder.family.images.len() {
+        job.advance(0)?;
+        if let Some(verdict) = finder.verdict(child) {
+            finder.family.links.push(Link { child, verdict });
+        }
+        child += 1;
+    }
+    let identities = Identities::of(family);
+    identities.name_parents(family);
+    mark_loops(family);
+    identities.search(family);
+    Ok(())
+}
+
+/// What opening a file as a parent came to: an image, or why not.
+type Opened = std::result::Result<usize, Verdict>;
+
+struct Finder<'a> {
+    options: OpenOptions<'a>,
+    family: &'a mut Family,
+    by_file: HashMap<FileId, usize>,
+    /// The images by their canonical paths; made when it is first needed.
+    by_place: Option<HashMap<PathBuf, usize>>,
+    /// Files opened as parents, by the format that was recorded.
+    opened: HashMap<(FileId, Option<&'static str>), Opened>,
+}
+
+impl Finder<'_> {
+    /// The verdict on the parent of `child`; `None` if it has none.
+    fn verdict(&mut self, child: usize) -> Option<Verdict> {
+        let member = self.family.images.get(child)?;
+        let wanted = member.parent.clone()?;
+        let file = match ImageFile::open(&member.path, self.options.access) {
+            Ok(file) => file,
+            Err(error) => return Some(unreadable(&error)),
+        };
+        let resolver = self.options.resolver;
+        Some(match resolver.find(&file, &Reference::Parent(&wanted)) {
+            Ok(candidates) => self.among(child, &wanted, candidates),
+            Err(error) => match self.named_elsewhere(file.path(), &wanted) {
+                Some(found) if error.kind() == ErrorKind::Policy => {
+                    self.judge(found, &wanted, Some(Needs::AllowPath))
+                }
+                _ if matches!(error.kind(), ErrorKind::Policy | ErrorKind::Reference) => {
+                    let sought = error.to_string();
+                    Verdict::Missing { sought }
+                }
+                _ => unreadable(&error),
+            },
+        })
+    }
+
+    /// The first of `candidates` that is the parent, or what is wrong with the first.
+    fn among(&mut self, child: usize, wanted: &ParentRef, candidates: Vec<ImageFile>) -> Verdict {
+        let mut first = None;
+        for candidate in candidates {
+            let own = self.family.images.get(child).and_then(|m| m.id);
+            let itself = own.is_some() && own == candidate.tag.id;
+            let verdict = match self.open(candidate, wanted) {
+                Ok(found) => self.judge(found, wanted, None),
+                Err(verdict) => verdict,
+            };
+            match verdict {
+                Verdict::Intact { .. } => return verdict,
+                // A file given for another image, or a name that leads back.
+                _ if itself => {}
+                other => {
+                    first.get_or_insert(other);
+                }
+            }
+        }
+        first.unwrap_or_else(|| Verdict::Missing {
+            sought: "parent: the recorded names lead only to the image itself".to_owned(),
+        })
+    }
+
+    fn judge(&self, found: usize, wanted: &ParentRef, needs: Option<Needs>) -> Verdict {
+        let image = self.family.images.get(found);
+        let fits = image.is_some_and(|m| wanted.is_any_of(&m.identities()));
+        match fits || wanted.identity.is_none() {
+            true => Verdict::Intact {
+                parent: found,
+                needs,
+            },
+            false => Verdict::Changed {
+                found,
+                copies: Vec::new(),
+                contents: super::Contents::Unknown,
+            },
+        }
+    }
+
+    /// The image in `file`, opened as the parent that is recorded.
+    fn open(&mut self, file: ImageFile, wanted: &ParentRef) -> Opened {
+        let recorded = match format_of(wanted) {
+            Ok(format) => format.map(|f| f.name()),
+            Err(error) => return Err(unreadable(&error)),
+        };
+        let id = file.tag.id;
+        let known = id.and_then(|id| self.by_file.get(&id).copied());
+        let same_format = |m: &Member| Some(m.format) == recorded;
+        if let Some(known) = known
+            && self.family.images.get(known).is_some_and(same_format)
+        {
+            return Ok(known);
+        }
+        if let Some(id) = id
+            && let Some(opened) = self.opened.get(&(id, recorded))
+        {
+            return opened.clone();
+        }
+        let path = file.path().to_owned();
+        let opened = match open_parent(file, wanted, &self.options) {
+            Ok(layer) => Ok(self.keep(Member::of(&layer, known.is_none()), known)),
+            Err(error) => Err(wrong(error.path(path))),
+        };
+        if let Some(id) = id {
+            self.opened.insert((id, recorded), opened.clone());
+        }
+        opened
+    }
+
+    /// The index of the image, which is added unless it is there already.
+    fn keep(&mut self, image: Member, known: Option<usize>) -> usize {
+        if let Some(known) = known
+            && self
+                .family
+                .images
+                .get(known)
+                .is_some_and(|m| m.format == image.format)
+        {
+            return known;
+        }
+        let index = self.family.images.len();
+        if let (None, Some(id)) = (known, image.id) {
+            self.by_file.insert(id, index);
+        }
+        self.family.images.push(image);
+        index
+    }
+
+    /// The image that lies where one of the recorded names points to, as far as names alone tell.
+    /// Nothing is opened or looked at: that is not for the child to decide.
+    fn named_elsewhere(&mut self, child: &Path, wanted: &ParentRef) -> Option<usize> {
+        let images = &self.family.images;
+        let places = self.by_place.get_or_insert_with(|| {
+            let place = |(index, m): (usize, &Member)| Some((m.path.canonicalize().ok()?, index));
+            images.iter().enumerate().filter_map(place).collect()
+        });
+        let real = child.canonicalize().ok()?;
+        let folder = real.parent()?;
+        let found = resolve::literal_names(wanted)
+            .filter_map(|name| places.get(&straightened(&folder.join(name))).copied())
+            .next()?;
+        let recorded = format_of(wanted).ok()?.map(|f| f.name());
+        let image = images.get(found)?;
+        recorded.is_none_or(|f| f == image.format).then_some(found)
+    }
+}
+
+/// `path` without `.` and `..`, by the text alone.
+fn straightened(path: &Path) -> PathBuf {
+    let mut straight = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                straight.pop();
+            }
+            other => straight.push(other),
+        }
+    }
+    straight
+}
+
+fn unreadable(error: &Error) -> Verdict {
+    let detail = error.to_string();
+    Verdict::Unreadable { detail }
+}
+
+fn wrong(error: Error) -> Verdict {
+    let detail = error.to_string();
+    match error.kind() {
+        ErrorKind::WrongFormat => Verdict::WrongFormat { detail },
+        _ => Verdict::Unreadable { detail },
+    }
+}
+
+/// The parents of all images, as far as their links are intact.
+fn parents(family: &Family) -> Vec<Option<usize>> {
+    let mut parents = vec![None; family.images.len()];
+    for link in &family.links {
+        if let (Verdict::Intact { parent, .. }, Some(place)) =
+            (&link.verdict, parents.get_mut(link.child))
+        {
+            *place = Some(*parent);
+        }
+    }
+    parents
+}
+
+/// Tells links that lead back to where they came from.
+fn mark_loops(family: &mut Family) {
+    let parents = parents(family);
+    let next = |at: usize| parents.get(at).copied().flatten();
+    // For each image, the walk in which it was first met.
+    let mut walk_of = vec![usize::MAX; parents.len()];
+    let mut looped = vec![false; parents.len()];
+    for start in 0..parents.len() {
+        let mut at = Some(start);
+        while let Some(here) = at {
+            match walk_of.get_mut(here) {
+                Some(walk) if *walk == usize::MAX => *walk = start,
+                Some(walk) if *walk == start => {
+                    // The first image met again is on the loop, and so are all from there on.
+                    let mut on = here;
+                    while let Some(mark) = looped.get_mut(on).filter(|m| !**m) {
+                        *mark = true;
+                        on = next(on).unwrap_or(on);
+                    }
+                    break;
+                }
+                _ => break,
+            }
+            at = next(here);
+        }
+    }
+    for link in &mut family.links {
+        if let Verdict::Intact { parent, .. } = link.verdict
+            && looped.get(link.child) == Some(&true)
+        {
+            link.verdict = Verdict::Loop { parent };
+        }
+    }
+}
+
+/// The images by who they are.
+struct Identities(HashMap<Identity, Vec<usize>>);
+
+impl Identities {
+    fn of(family: &Family) -> Self {
+        let mut images: HashMap<Identity, Vec<usize>> = HashMap::new();
+        for (index, member) in family.images.iter().enumerate() {
+            for identity in member.identities().into_iter().flatten() {
+                images.entry(identity).or_default().push(index);
+            }
+        }
+        Self(images)
+    }
+
+    /// The images that are the parent of `child` by identity alone.
+    fn parents_of(&self, family: &Family, child: usize) -> Vec<usize> {
+        let Some(wanted) = family.images.get(child).and_then(|m| m.parent.as_ref()) else {
+            return Vec::new();
+        };
+        let format = format_of(wanted).ok().flatten().map(|f| f.name());
+        let fits = |index: &usize| {
+            // VMware gives a new child the identity of its parent: an image on the same parent is
+            // a sibling.
+            family.images.get(*index).is_some_and(|image| {
+                let parent = image.parent.as_ref();
+                parent.is_none_or(|p| p.identity != wanted.identity)
+                    && format.is_none_or(|f| f == image.format)
+                    && *index != child
+            })
+        };
+        let wanted = [wanted.identity, wanted.alternative];
+        let wanted = wanted.into_iter().flatten().filter(Identity::tells_apart);
+        let mut found: Vec<usize> = wanted
+            .flat_map(|w| self.0.get(&w).into_iter().flatten().copied())
+            .filter(fits)
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Finds the parents of which children record no name, but who they are.
+    fn name_parents(&self, family: &mut Family) {
+        let mut links = std::mem::take(&mut family.links);
+        for Link { child, verdict } in &mut links {
+            let parent = family.images.get(*child).and_then(|m| m.parent.as_ref());
+            let nameless = parent.is_some_and(|p| p.hints.is_empty());
+            if matches!(verdict, Verdict::Missing { .. })
+                && nameless
+                && let [parent] = self.parents_of(family, *child).as_slice()
+            {
+                *verdict = Verdict::Intact {
+                    parent: *parent,
+                    needs: Some(Needs::Parent),
+                };
+            }
+        }
+        family.links = links;
+    }
+
+    /// Finds images with the recorded identity for links that names alone do not make.
+    fn search(&self, family: &mut Family) {
+        let parents = parents(family);
+        let mut links = std::mem::take(&mut family.links);
+        for Link { child, verdict } in &mut links {
+            let found = || {
+                let mut found = self.parents_of(family, *child);
+                // That would make a loop.
+                found.retain(|image| !descends(&parents, *image, *child));
+                found
+            };
+            match verdict {
+                Verdict::Missing { sought } => {
+                    let to = found();
+                    if !to.is_empty() {
+                        let sought = std::mem::take(sought);
+                        *verdict = Verdict::Moved { to, sought };
+                    }
+                }
+                Verdict::Changed { copies, .. } => *copies = found(),
+                _ => {}
+            }
+        }
+        family.links = links;
+    }
+}
+
+/// True if `image` has `ancestor` among its parents. They make no loops: those are marked before.
+fn descends(parents: &[Option<usize>], image: usize, ancestor: usize) -> bool {
+    let next = |at: &usize| parents.get(*at).copied().flatten();
+    std::iter::successors(Some(image), next)
+        .take(crate::limits::CHAIN_DEPTH)
+        .any(|at| at == ancestor)
+}

@@ -1,0 +1,193 @@
+//! Makes broken links hold again: planned, shown, applied child by child.
+//!
+//! Only what children record is changed; contents and parents never are.
+
+use super::{Contents, Family, Link, Member, Verdict};
+use crate::{
+    Error, Identity, OpenOptions, ParentRef, Result,
+    edit::{self, Changed, Edit},
+    format::ParentSpec,
+    patch::{self, Patch},
+};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What can be done, and what cannot.
+#[derive(Debug, Default, Serialize)]
+pub struct RepairPlan {
+    /// A step for each child that can be helped.
+    pub steps: Vec<Repair>,
+    /// The links that stay as they are.
+    pub left: Vec<Left>,
+}
+
+/// The repair of one child.
+#[derive(Debug, Serialize)]
+pub struct Repair {
+    /// The image that is changed.
+    pub child: PathBuf,
+    /// The parent that it records from then on.
+    pub parent: PathBuf,
+    /// The identity that it recorded is given up for the one that the parent has now.
+    pub accepts_change: bool,
+    /// The settings that change.
+    pub changes: Vec<Changed>,
+    /// What a user should know before, a sentence each.
+    pub warnings: Vec<String>,
+    /// How.
+    #[serde(skip)]
+    pub patches: Vec<Patch>,
+}
+
+/// A broken link that is not repaired.
+#[derive(Debug, Serialize)]
+pub struct Left {
+    /// The child.
+    pub child: PathBuf,
+    /// Why.
+    pub reason: String,
+    /// The change of its parent could be accepted, if the user says so.
+    pub acceptable: bool,
+}
+
+impl Family {
+    /// Plans the repair of all links; nothing is written.
+    ///
+    /// Parents that moved get their new names. Parents that changed are taken as they are if that is
+    /// known to be harmless or, with `accept_change`, whatever it means; else a child gets the name
+    /// of the one image that still has the recorded identity.
+    pub fn plan(&self, accept_change: bool, options: &OpenOptions<'_>) -> RepairPlan {
+        let mut plan = RepairPlan::default();
+        for link in &self.links {
+            let Some(child) = self.images.get(link.child) else {
+                continue;
+            };
+            let left = |reason: String, acceptable| Left {
+                child: child.path.clone(),
+                reason,
+                acceptable,
+            };
+            match self.target(link, accept_change) {
+                Ok(None) => {}
+                Ok(Some((parent, accepts))) => match step(child, parent, accepts, options) {
+                    Ok(step) => plan.steps.push(step),
+                    Err(error) => plan.left.push(left(error.to_string(), false)),
+                },
+                Err((reason, acceptable)) => plan.left.push(left(reason, acceptable)),
+            }
+        }
+        plan
+    }
+
+    /// The image that the link should lead to, and whether that accepts a change; nothing for one
+    /// that is intact. Otherwise why not, and whether the user could allow it.
+    fn target(
+        &self,
+        link: &Link,
+        accept_change: bool,
+    ) -> std::result::Result<Option<(&Member, bool)>, (String, bool)> {
+        let image = |index: usize| self.images.get(index);
+        match &link.verdict {
+            Verdict::Intact { .. } => Ok(None),
+            Verdict::Moved { to, .. } => match to.as_slice() {
+                [one] => Ok(image(*one).map(|m| (m, false))),
+                several => {
+                    let names: Vec<String> = several
+                        .iter()
+                        .filter_map(|i| Some(format!("'{}'", image(*i)?.path.display())))
+                        .collect();
+                    let reason = format!("{} all have its identity", names.join(" and "));
+                    Err((reason, false))
+                }
+            },
+            Verdict::Changed {
+                found,
+                copies,
+                contents,
+            } => {
+                if accept_change || contents.harmless() {
+                    return Ok(image(*found).map(|m| (m, true)));
+                }
+                if let [copy] = copies.as_slice() {
+                    return Ok(image(*copy).map(|m| (m, false)));
+                }
+                let reason = match contents {
+                    Contents::Different => {
+                        "the parent holds other contents than the child relies on"
+                    }
+                    _ => "nothing tells whether the child would still read the same",
+                };
+                Err((reason.to_owned(), true))
+            }
+            Verdict::Missing { .. } => {
+                Err(("the parent is not among the images".to_owned(), false))
+            }
+            Verdict::WrongFormat { .. } | Verdict::Unreadable { .. } => {
+                Err(("its parent cannot be opened".to_owned(), false))
+            }
+            Verdict::Loop { .. } => Err((
+                "nothing tells which image of the loop is wrong".to_owned(),
+                false,
+            )),
+        }
+    }
+}
+
+fn step(
+    child: &Member,
+    parent: &Member,
+    accepts_change: bool,
+    options: &OpenOptions<'_>,
+) -> Result<Repair> {
+    let identity = child
+        .parent
+        .as_ref()
+        .and_then(|wanted| seen(parent, wanted));
+    let spec = ParentSpec::of(&child.path, &parent.path, identity)?;
+    let outside = !spec.is_beneath();
+    let wanted = Edit {
+        parent: Some(spec),
+        ..Edit::default()
+    };
+    let (format, plan) = edit::plan(&child.path, options, &wanted)?;
+    if plan.patches.is_empty() {
+        let detail = format!("nothing would change in this {format} image");
+        return Err(Error::new(crate::ErrorKind::Unsupported, "parent", detail).path(&child.path));
+    }
+    let mut warnings = plan.warnings;
+    if outside {
+        warnings.push(format!(
+            "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
+            parent.path.display()
+        ));
+    }
+    Ok(Repair {
+        child: child.path.clone(),
+        parent: parent.path.clone(),
+        accepts_change,
+        changes: plan.changes,
+        warnings,
+        patches: plan.patches,
+    })
+}
+
+/// The identity of `parent` that a child which records `wanted` is to record.
+fn seen(parent: &Member, wanted: &ParentRef) -> Option<Identity> {
+    let same = parent.identities().into_iter().flatten();
+    let mut same = same.filter(|i| Some(*i) == wanted.identity);
+    same.next().or_else(|| parent.as_seen_by(wanted))
+}
+
+impl RepairPlan {
+    /// Makes the changes, child by child; tells of each that is done, with the backups made.
+    ///
+    /// # Errors
+    /// Those of [`patch::apply`], at the first child for which it fails. Those before it are done.
+    pub fn apply(&self, mut done: impl FnMut(&Repair, Vec<PathBuf>) -> Result<()>) -> Result<()> {
+        for step in &self.steps {
+            let backups = patch::apply(&step.patches)?;
+            done(step, backups)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! A new image of the kind of one that exists: for operations that put one in the place of another.
+//!
+//! Children and guests must not notice the change, so identities and geometry stay as far as the
+//! formats record them; what cannot be kept is said.
+
+use crate::{
+    Disk, Error, ErrorKind, Identity, Ids, Layer, Result,
+    format::{Options, Subformat, subformat},
+    vhd, vmdk,
+};
+
+/// What the new image is created with.
+#[derive(Clone, Debug)]
+pub struct Like {
+    /// The same way of writing, or the nearest that can be a child.
+    pub subformat: &'static Subformat,
+    /// The identity by which its children know it.
+    pub ids: Ids,
+    /// What guests and programs see of it.
+    pub options: Options,
+    /// What the new image cannot keep, a sentence each.
+    pub lost: Vec<String>,
+}
+
+impl Like {
+    /// An image like `layer`, which has a parent if that has one, made at `created` (seconds since
+    /// 1970).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if no images of its kind are written.
+    pub fn of(layer: &Layer, created: u64) -> Result<Self> {
+        if layer.facts().parent.is_some() {
+            return Self::child(layer, created);
+        }
+        let format = layer.format();
+        let was = &layer.facts().subformat;
+        let own = match format.name() {
+            "raw" => subformat(format, None).ok(), // there is but one
+            _ => subformat(format, Some(was)).ok(),
+        };
+        let Some(own) = own else {
+            let detail = format!(
+                "vdisk writes no {was} images of {}; convert writes another kind",
+                format.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "format", detail).path(layer.path()));
+        };
+        let mut lost = Vec::new();
+        Ok(Self {
+            subformat: own,
+            ids: ids(layer, created),
+            options: options(layer, &mut lost)?,
+            lost,
+        })
+    }
+
+    /// A child like `layer`, made at `created` (seconds since 1970).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if no children of its format are written.
+    pub fn child(layer: &Layer, created: u64) -> Result<Self> {
+        let format = layer.format();
+        let own = subformat(format, Some(&layer.facts().subformat)).ok();
+        // A child that is a stream stays one, but nothing else becomes one: others look for no parent.
+        let is_child = layer.facts().parent.is_some();
+        let own = own.filter(|s| s.child && (is_child || !s.streams));
+        let mut all = format.subformats().iter();
+        let child = own.or_else(|| all.find(|s| s.child && !s.streams));
+        let Some(child) = child else {
+            let detail = format!(
+                "vdisk writes no {} images that have a parent",
+                format.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "format", detail).path(layer.path()));
+        };
+        let mut lost = Vec::new();
+        let was = &layer.facts().subformat;
+        // Of VHD and VHDX, the word says nothing but that an image has a parent.
+        if own.is_none() && format.name() == "vmdk" {
+            lost.push(format!(
+                "{was} holds no differences, or is not written; the new image is {}",
+                child.name
+            ));
+        }
+        Ok(Self {
+            subformat: child,
+            ids: ids(layer, created),
+            options: options(layer, &mut lost)?,
+            lost,
+        })
+    }
+}
+
+/// The identity of `layer`; where the format has further ones, they are fresh.
+fn ids(layer: &Layer, created: u64) -> Ids {
+    let mut ids = Ids::random(created);
+    match layer.facts().identity {
+        Some(Identity::Cid(cid)) => ids.cid = cid,
+        Some(Identity::Uuid(uuid)) => ids.uuid = uuid,
+        // The file has it in the byte order of Windows.
+        Some(Identity::Linkage(guid)) => ids.uuid = *uuid::Uuid::from_bytes_le(guid).as_bytes(),
+        Some(Identity::Vdi { .. }) | None => {}
+    }
+    ids
+}
+
+fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
+    let facts = layer.facts();
+    let detail = |name: &str| {
+        let found = facts.details.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let mut options = Options {
+        sector_size: Some(layer.sector_size()),
+        disk_id: facts.disk_id,
+        ..Options::default()
+    };
+    match layer.format().name() {
+        "vmdk" => {
+            let adapter = detail("adapter type");
+            let known = |name: &&str| {
+                let mut all = vmdk::view::ADAPTERS.iter();
+                all.any(|a| a.eq_ignore_ascii_case(name))
+            };
+            options.adapter = adapter.filter(known).map(str::to_owned);
+            if let Some(name) = adapter.filter(|_| options.adapter.is_none()) {
+                lost.push(format!("the disk adapter '{name}' is not kept"));
+            }
+            options.hardware_version = detail("hardware version").and_then(|v| v.parse().ok());
+            if !facts.notes.is_empty() {
+                lost.push("the notes that make it a delta are not kept".to_owned());
+            }
+            for name in ["UUID", "VirtualBox UUID"] {
+                if let Some(uuid) = detail(name) {
+                    lost.push(format!("the {name} {uuid} of the disk is not kept"));
+                }
+            }
+        }
+        "vhd" => {
+            if let Some(file) = layer.files().first() {
+                let view = vhd::view::View::read(file)?;
+                options.block_size = view.header.map(|h| u64::from(h.fields.block_size));
+            }
+        }
+        "vhdx" => {
+            let size = detail("block size").and_then(|v| v.strip_suffix(" bytes"));
+            options.block_size = size.and_then(|v| v.parse().ok());
+        }
+        _ => {}
+    }
+    Ok(options)
+}
