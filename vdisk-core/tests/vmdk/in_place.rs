@@ -435,6 +435,6 @@ proptest! {
             prop_assert!(read(&path) == model);
             prop_assert!(trouble(&path).is_empty());
         }
-        peers::agree_at(&path, &model);
+        peers::all_agree_at(&path, &model);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     write::before_and_after,
 };
 use proptest::prelude::*;
-use std::{fs, ops::Range, path::Path};
+use std::{fs, ops::Range, path::Path, sync::PoisonError};
 use vdisk_core::{
     Disk, ErrorKind, FileResolver, Identity, Ids, ImageWriter, Layer, OpenOptions, Result,
     check::Severity,
@@ -85,6 +85,9 @@ fn update<R>(
                 redo,
                 medium,
             };
+            let _guard = peers::STARTING
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             transaction::run(&change, |t| work(layer.format().update(layer, t, &update)?))
         }
     }
