@@ -12,7 +12,7 @@ use std::{
     io,
     ops::Range,
     path::Path,
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 use vdisk_core::{
     Disk, ErrorKind, FileResolver, Identity, Ids, ImageWriter, Layer, OpenOptions, Result,
@@ -110,6 +110,9 @@ fn update<R>(
                 redo: "",
                 medium,
             };
+            let _guard = peers::STARTING
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             transaction::run(&change, |t| work(layer.format().update(layer, t, &update)?))
         }
     }
