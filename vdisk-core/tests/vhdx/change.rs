@@ -320,7 +320,7 @@ fn live(shape: &Shape, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn bases_live(shape in shapes(false), steps in steps()) {
