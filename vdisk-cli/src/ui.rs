@@ -276,6 +276,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
         }
+        (ErrorKind::Conflict, "new parent") => Some(
+            "without --reference-only, the image is written anew and keeps reading as before; --accept-parent-change takes the parent as it is",
+        ),
         (ErrorKind::Conflict, "base") => Some(
             "--overlay lays the layers over each other, if their holes are meant to be transparent",
         ),

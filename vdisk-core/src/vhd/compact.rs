@@ -58,26 +58,33 @@ impl<'a> Blocks<'a> {
 
     /// Decides what becomes of the current block.
     fn leave(&mut self) -> Result<()> {
-        let Some(mut block) = self.current.take() else {
+        let Some(Block {
+            number,
+            bitmap_at,
+            bitmap,
+        }) = self.current.take()
+        else {
             return Ok(());
         };
-        let used = self.table.blocks.used_bytes(block.number);
-        let kept = block.bitmap.clone();
-        // Bits past the end of the disk keep nothing.
-        clear_bits(
-            &mut block.bitmap,
-            used.div_ceil(SECTOR)..self.table.blocks.block_size() / SECTOR,
-        );
-        if is_zero(&block.bitmap) {
-            return self.free(block.number);
+        if self.keeps_nothing(number, &bitmap) {
+            return self.free(number);
         }
         // Sectors of a base are zero either way. Bits that are clear would only set programs apart
         // that go by them and that do not.
-        if self.table.child && kept != self.table.bitmap(&self.sound.file, block.bitmap_at)? {
+        if self.table.child && bitmap != self.table.bitmap(&self.sound.file, bitmap_at)? {
             self.transaction
-                .write(&self.sound.file, block.bitmap_at, &kept)?;
+                .write(&self.sound.file, bitmap_at, &bitmap)?;
         }
         Ok(())
+    }
+
+    /// True if no bit of a sector of the disk is set. Those behind have no meaning.
+    fn keeps_nothing(&self, number: u64, bitmap: &[u8]) -> bool {
+        let mut bits = bitmap.to_vec();
+        let sectors = self.table.blocks.used_bytes(number).div_ceil(SECTOR);
+        let all = (bits.len() as u64).saturating_mul(8);
+        clear_bits(&mut bits, sectors..all);
+        is_zero(&bits)
     }
 
     fn free(&mut self, number: u64) -> Result<()> {
@@ -94,8 +101,10 @@ impl<'a> Blocks<'a> {
         while let Some((number, bitmap_at)) = self.table.blocks.next_used(block)? {
             block = number.saturating_add(1);
             let empty = number >= needed
-                || self.table.place(number)?.is_some()
-                    && is_zero(&self.table.bitmap(&self.sound.file, bitmap_at)?);
+                || self.table.place(number)?.is_some() && {
+                    let bitmap = self.table.bitmap(&self.sound.file, bitmap_at)?;
+                    self.keeps_nothing(number, &bitmap)
+                };
             if empty {
                 self.free(number)?;
             }

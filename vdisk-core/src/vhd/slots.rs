@@ -66,6 +66,10 @@ impl Slots {
             let locators = table.locators(sound).into_iter().map(|l| l.1);
             table.metadata(sound).into_iter().chain(locators)
         };
+        // Blocks that were taken out before may have been the first ones.
+        let below = metadata().filter(|r| r.start < base);
+        let room = base.saturating_sub(below.map(|r| r.end).max().unwrap_or(base));
+        let base = base.saturating_sub(room.saturating_sub(room.checked_rem(len).unwrap_or(0)));
         let end = metadata().map(|r| r.end).fold(end, u64::max);
         let count = end.saturating_sub(base).div_ceil(len);
         if count > limits::BLOCK_SLOTS {

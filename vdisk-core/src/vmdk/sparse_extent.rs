@@ -290,7 +290,7 @@ impl SparseExtent {
     }
 }
 
-fn nonzero(part: &'static str, value: u64) -> Result<NonZeroU64> {
+pub(super) fn nonzero(part: &'static str, value: u64) -> Result<NonZeroU64> {
     NonZeroU64::new(value).ok_or_else(|| Error::corrupt(part, "is zero"))
 }
 

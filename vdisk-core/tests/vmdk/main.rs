@@ -12,6 +12,7 @@ mod builder;
 mod cowd;
 mod descriptors;
 mod hosted;
+mod in_place;
 mod peers;
 mod quirks;
 mod sesparse;
