@@ -21,7 +21,7 @@ use vdisk_core::{
     OpenOptions, Result, Subformat,
     format::{self, Options, ParentSpec, Spec},
     open_layer,
-    ops::{Resized, convert, hash, measure::Counter},
+    ops::{Resized, convert, hash},
     profile::{Needs, title, variants},
     storage::FileId,
     target::{Counting, Output, OutputOptions, Stream, Target},
@@ -127,6 +127,21 @@ impl WriteArgs {
         })
     }
 
+    /// What a delta at `path` is: a VMDK in one compressed file.
+    pub(crate) fn delta_shape(&self, path: &Path) -> Result<Shape> {
+        let format = format::named("vmdk")?;
+        let other = format::by_extension(path).filter(|f| f.name() != format.name());
+        if let Some(other) = other.filter(|_| !is_stdout(path)) {
+            let detail = format!("is named as {}, and a delta is a VMDK", title(other.name()));
+            return Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+        }
+        Ok(Shape {
+            format,
+            subformat: format::subformat(format, Some("streamOptimized"))?,
+            chosen: None,
+        })
+    }
+
     /// What an image that is only planned will be, as far as a profile decides it.
     pub(crate) fn planned(&self, path: Option<&Path>) -> Result<Option<Shape>> {
         match (path, self.profile.profile) {
@@ -204,24 +219,6 @@ impl WriteArgs {
         })
     }
 
-    /// Starts an image that is only counted.
-    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
-        let counting = Counting::default();
-        let destination = Destination {
-            path: path.to_owned(),
-            shape,
-            level: self.level,
-            options: self.profile.options(shape).map_err(|e| e.path(path))?,
-            sink: Sink::Nowhere(counting.clone()),
-        };
-        Ok((destination, counting))
-    }
-
-    /// False if the user does not wait for the medium.
-    pub(crate) fn sync(&self) -> bool {
-        !self.no_sync
-    }
-
     /// The flags of an image that is never written.
     pub(crate) fn to_measure(
         format: Option<&'static dyn Format>,
@@ -241,21 +238,21 @@ impl WriteArgs {
     }
 
     /// Starts an image of which only the sizes of the files are kept.
-    pub(crate) fn begin_counting(
-        &self,
-        path: Option<&Path>,
-        shape: Shape,
-    ) -> Result<(Destination, Counter)> {
-        let path = path.unwrap_or(Path::new("-"));
-        let counter = Counter::new(&file_name(path, shape));
+    pub(crate) fn rehearse(&self, path: &Path, shape: Shape) -> Result<(Destination, Counting)> {
+        let counting = Counting::new(&file_name(path, shape));
         let destination = Destination {
             path: path.to_owned(),
             shape,
             level: self.level,
-            options: self.profile.options(shape)?,
-            sink: Sink::Count(counter.clone()),
+            options: self.profile.options(shape).map_err(|e| e.path(path))?,
+            sink: Sink::Nowhere(counting.clone()),
         };
-        Ok((destination, counter))
+        Ok((destination, counting))
+    }
+
+    /// False if the user does not wait for the medium.
+    pub(crate) fn sync(&self) -> bool {
+        !self.no_sync
     }
 
     /// Identities and time of the new image. `digest` of its contents is asked for if they must
@@ -300,7 +297,7 @@ impl WriteArgs {
         destination: Destination,
         ui: &Ui,
     ) -> Result<Written> {
-        self.copy_as(disk, destination, |digest| digest, ui)
+        self.write(disk, destination, |digest| digest, None, ui)
     }
 
     /// The same for one of several copies: `salted` tells the digest of the contents from that of
@@ -308,11 +305,36 @@ impl WriteArgs {
     pub(crate) fn copy_as(
         &self,
         disk: &dyn Disk,
-        mut destination: Destination,
+        destination: Destination,
         salted: impl FnOnce([u8; 32]) -> [u8; 32],
         ui: &Ui,
     ) -> Result<Written> {
+        self.write(disk, destination, salted, None, ui)
+    }
+
+    /// The same, but asks `check` before the image appears, which then looks at what was written.
+    pub(crate) fn copy_checked(
+        &self,
+        disk: &dyn Disk,
+        destination: Destination,
+        check: &Check<'_>,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, |digest| digest, Some(check), ui)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn Disk,
+        mut destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
+        check: Option<&Check<'_>>,
+        ui: &Ui,
+    ) -> Result<Written> {
         let job = ui.job();
+        if let (Some(check), Sink::Pipe(_)) = (check, &destination.sink) {
+            check(disk)?; // what went down a pipe cannot be taken back
+        }
         let old_size = disk.size();
         let fitted = destination.shape.fit(old_size, ui);
         let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
@@ -321,6 +343,9 @@ impl WriteArgs {
         })?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
+        if let (Some(check), Some(layer)) = (check, destination.layer()?) {
+            check(&Resized::new(&layer, old_size))?;
+        }
         let written = destination.publish(disk.size(), ui)?;
         Ok(written.grown_from(old_size))
     }
@@ -334,11 +359,13 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
     variants(all.filter(|(_, s)| wanted(s)).map(|(f, s)| (f, s.name)))
 }
 
+/// Looks at what a new image reads as.
+pub(crate) type Check<'a> = dyn Fn(&dyn Disk) -> Result<()> + 'a;
+
 enum Sink {
     File(Output),
     Pipe(Stream<File>),
     Nowhere(Counting),
-    Count(Counter),
 }
 
 /// The name of an image of that shape at `path`, as formats record it.
@@ -363,6 +390,11 @@ impl Destination {
     /// Gives the new image the id by which guests know its parent.
     pub(crate) fn disk_id(&mut self, id: Option<[u8; 16]>) {
         self.options.disk_id = id;
+    }
+
+    /// Gives the new image lines of our own.
+    pub(crate) fn notes(&mut self, notes: Vec<(String, String)>) {
+        self.options.notes = notes;
     }
 
     /// The writer of an image of `size` bytes, in sectors of `sector_size` where the format can say so.
@@ -390,7 +422,6 @@ impl Destination {
             Sink::File(output) => output,
             Sink::Pipe(stream) => stream,
             Sink::Nowhere(counting) => counting,
-            Sink::Count(counter) => counter,
         };
         self.shape
             .format
@@ -402,7 +433,7 @@ impl Destination {
     pub(crate) fn layer(&mut self) -> Result<Option<Layer>> {
         match &mut self.sink {
             Sink::File(output) => output.layer(self.shape.format).map(Some),
-            Sink::Pipe(_) | Sink::Nowhere(_) | Sink::Count(_) => Ok(None),
+            Sink::Pipe(_) | Sink::Nowhere(_) => Ok(None),
         }
     }
 

@@ -14,6 +14,8 @@ const VERBS: &[&str] = &[
     "lint",
     "map",
     "measure",
+    "resize",
+    "compact",
     "convert",
     "create",
     "compose",
@@ -23,6 +25,7 @@ const VERBS: &[&str] = &[
     "rebase",
     "flatten",
     "diff",
+    "apply",
     "dedup-report",
     "hash",
     "set",
@@ -33,7 +36,7 @@ const VERBS: &[&str] = &[
 fn help_texts_are_as_recorded() {
     let folder = Folder::new();
     let mut all = String::new();
-    for verb in VERBS.iter().copied() {
+    for verb in VERBS {
         let ran = folder.run(&format!("{verb} --help")).code(0);
         all.push_str(&format!("$ vdisk {verb} --help\n{}\n", ran.out));
     }

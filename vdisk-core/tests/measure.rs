@@ -4,10 +4,8 @@
 use vdisk_core::{
     Disk, Extent, FORMATS, Format, Ids, Job, Kind, Result, Subformat, disk,
     format::{self, Spec},
-    ops::{
-        convert,
-        measure::{self, Counter},
-    },
+    ops::{convert, measure},
+    target::Counting,
     testing,
 };
 
@@ -112,7 +110,7 @@ fn the_size_of_a_small_disk_is_exact_in_every_format() {
     ]);
     let mut seen = 0;
     for (format, subformat) in alone() {
-        let mut counter = Counter::new("image");
+        let mut counter = Counting::new("image");
         let target = &mut counter.clone();
         let writer = format
             .create(target, &spec(disk.size(), subformat))
@@ -146,7 +144,7 @@ fn the_size_of_a_small_disk_is_exact_in_every_format() {
                 subformat.name
             );
         }
-        counter = Counter::new("image");
+        counter = Counting::new("image");
         let target = &mut counter.clone();
         let writer = format
             .create(target, &spec(disk.size(), subformat))
@@ -172,7 +170,7 @@ fn an_estimate_lies_within_its_error() {
             let disk = Guest { size: units * UNIT };
             let job = Job::default();
             let size = |copy: &dyn Fn(Box<dyn vdisk_core::ImageWriter + '_>) -> Option<u64>| {
-                let counter = Counter::new("image");
+                let counter = Counting::new("image");
                 let target = &mut counter.clone();
                 let writer = format
                     .create(target, &spec(disk.size(), subformat))
@@ -199,7 +197,7 @@ fn a_disk_of_few_units_is_compressed_whole() {
     let vmdk = format::named("vmdk").unwrap();
     let subformat = format::subformat(vmdk, Some("streamOptimized")).unwrap();
     let disk = Guest { size: 1000 * UNIT };
-    let mut counter = Counter::new("image");
+    let mut counter = Counting::new("image");
     let writer = vmdk
         .create(&mut counter, &spec(disk.size(), subformat))
         .unwrap();

@@ -16,11 +16,9 @@ use std::{
 };
 use vdisk_core::{
     Chain, Disk, Format, Ids, ImageWriter, Result,
-    ops::{
-        Resized,
-        measure::{self, FileSize},
-    },
+    ops::{Resized, measure},
     printable,
+    target::FileSize,
 };
 
 /// Say how large a new image would be, without writing it
@@ -91,9 +89,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let sector_size = disk.map_or(512, Disk::sector_size);
     let job = ui.job();
     let files = |fill: &Fill<'_>| {
-        let (mut destination, counter) = write.begin_counting(path, shape)?;
+        let (mut destination, counting) = write.rehearse(path.unwrap_or(Path::new("-")), shape)?;
         let writer = destination.writer(size, sector_size, Ids::random(0), None)?;
-        fill(writer).map(|error| (error, counter.files()))
+        fill(writer).map(|error| (error, counting.files()))
     };
     let (error, files_now) = files(&|writer| match disk {
         Some(disk) => measure::copy(&Resized::new(disk, size), writer, &job),

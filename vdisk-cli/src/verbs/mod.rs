@@ -1,9 +1,11 @@
 //! The verbs, one file each with the same three parts: `Args`, `run`, and the text view of the report.
 
+mod apply;
 mod chain;
 mod check;
 mod clone;
 mod commit;
+mod compact;
 mod compose;
 mod convert;
 mod create;
@@ -16,6 +18,7 @@ mod lint;
 mod map;
 mod measure;
 mod rebase;
+mod resize;
 mod set;
 mod split;
 
@@ -33,6 +36,8 @@ pub(crate) enum Verb {
     Measure(measure::Args),
     Convert(convert::Args),
     Create(create::Args),
+    Resize(resize::Args),
+    Compact(compact::Args),
     Compose(compose::Args),
     Clone(clone::Args),
     Commit(commit::Args),
@@ -40,6 +45,7 @@ pub(crate) enum Verb {
     Rebase(rebase::Args),
     Flatten(flatten::Args),
     Diff(diff::Args),
+    Apply(apply::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
     Set(set::Args),
@@ -56,6 +62,8 @@ impl Verb {
             Self::Measure(args) => measure::run(args, ui),
             Self::Convert(args) => convert::run(args, ui),
             Self::Create(args) => create::run(args, ui),
+            Self::Resize(args) => resize::run(args, ui),
+            Self::Compact(args) => compact::run(args, ui),
             Self::Compose(args) => compose::run(args, ui),
             Self::Clone(args) => clone::run(args, ui),
             Self::Commit(args) => commit::run(args, ui),
@@ -63,6 +71,7 @@ impl Verb {
             Self::Rebase(args) => rebase::run(args, ui),
             Self::Flatten(args) => flatten::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
+            Self::Apply(args) => apply::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
             Self::Set(args) => set::run(args, ui),

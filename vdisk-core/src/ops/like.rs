@@ -23,6 +23,37 @@ pub struct Like {
 }
 
 impl Like {
+    /// An image like `layer`, which has a parent if that has one, made at `created` (seconds since
+    /// 1970).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if no images of its kind are written.
+    pub fn of(layer: &Layer, created: u64) -> Result<Self> {
+        if layer.facts().parent.is_some() {
+            return Self::child(layer, created);
+        }
+        let format = layer.format();
+        let was = &layer.facts().subformat;
+        let own = match format.name() {
+            "raw" => subformat(format, None).ok(), // there is but one
+            _ => subformat(format, Some(was)).ok(),
+        };
+        let Some(own) = own else {
+            let detail = format!(
+                "vdisk writes no {was} images of {}; convert writes another kind",
+                format.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "format", detail).path(layer.path()));
+        };
+        let mut lost = Vec::new();
+        Ok(Self {
+            subformat: own,
+            ids: ids(layer, created),
+            options: options(layer, &mut lost)?,
+            lost,
+        })
+    }
+
     /// A child like `layer`, made at `created` (seconds since 1970).
     ///
     /// # Errors
@@ -30,9 +61,11 @@ impl Like {
     pub fn child(layer: &Layer, created: u64) -> Result<Self> {
         let format = layer.format();
         let own = subformat(format, Some(&layer.facts().subformat)).ok();
-        let child = own
-            .filter(|s| s.child)
-            .or_else(|| format.subformats().iter().find(|s| s.child));
+        // A child that is a stream stays one, but nothing else becomes one: others look for no parent.
+        let is_child = layer.facts().parent.is_some();
+        let own = own.filter(|s| s.child && (is_child || !s.streams));
+        let mut all = format.subformats().iter();
+        let child = own.or_else(|| all.find(|s| s.child && !s.streams));
         let Some(child) = child else {
             let detail = format!(
                 "vdisk writes no {} images that have a parent",
@@ -43,7 +76,7 @@ impl Like {
         let mut lost = Vec::new();
         let was = &layer.facts().subformat;
         // Of VHD and VHDX, the word says nothing but that an image has a parent.
-        if own.is_none_or(|s| !s.child) && format.name() == "vmdk" {
+        if own.is_none() && format.name() == "vmdk" {
             lost.push(format!(
                 "{was} holds no differences, or is not written; the new image is {}",
                 child.name
@@ -94,6 +127,9 @@ fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
                 lost.push(format!("the disk adapter '{name}' is not kept"));
             }
             options.hardware_version = detail("hardware version").and_then(|v| v.parse().ok());
+            if !facts.notes.is_empty() {
+                lost.push("the notes that make it a delta are not kept".to_owned());
+            }
             for name in ["UUID", "VirtualBox UUID"] {
                 if let Some(uuid) = detail(name) {
                     lost.push(format!("the {name} {uuid} of the disk is not kept"));

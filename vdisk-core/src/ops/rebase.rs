@@ -154,7 +154,7 @@ impl Plan {
     /// Compares all contents, to say what [`apply`](Self::apply) would write.
     pub fn measure(&self, options: &OpenOptions<'_>, job: &Job<'_>) -> Result<Estimate> {
         let (image, parent) = self.open(options)?;
-        let mut counting = Counting::default();
+        let mut counting = Counting::new("");
         let recorded = self.write(&image, &parent, &mut counting, job)?;
         Ok(Estimate {
             recorded,

@@ -52,18 +52,26 @@ impl<'a> InPlace<'a> {
             let detail = format!("{size} bytes are not a whole number of sectors");
             return Err(Error::new(ErrorKind::Usage, "size", detail));
         }
-        let end = self.file.size;
-        each_span(self.file, size.min(end)..end, |range, hole| match hole {
-            // Were the file cut and extended again, a hole would be what it was.
-            true => self.transaction.disregard(self.file, range),
-            false => Ok(()),
-        })?;
+        cut(self.transaction, self.file, size)?;
         self.transaction.set_len(self.file, size)
     }
 }
 
+/// Cuts the file at `size` if it is longer. What is cut off is saved, but for its holes: cut and
+/// extended again, they would be as before.
+pub(crate) fn cut(transaction: &Transaction<'_>, file: &ImageFile, size: u64) -> Result<()> {
+    if size >= file.size {
+        return Ok(());
+    }
+    each_span(file, size..file.size, |range, hole| match hole {
+        true => transaction.disregard(file, range),
+        false => Ok(()),
+    })?;
+    transaction.set_len(file, size)
+}
+
 /// Calls `each` with the stretches of `range` of the file that are holes, and those that are not.
-fn each_span(
+pub(crate) fn each_span(
     file: &ImageFile,
     range: Range<u64>,
     mut each: impl FnMut(Range<u64>, bool) -> Result<()>,

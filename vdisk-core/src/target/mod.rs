@@ -6,7 +6,7 @@ mod counting;
 mod file;
 mod output;
 
-pub use counting::Counting;
+pub use counting::{Counting, FileSize};
 pub use output::{Output, OutputOptions};
 
 use crate::{Error, ErrorKind, Result};

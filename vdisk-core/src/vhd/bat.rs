@@ -22,7 +22,7 @@ pub(crate) const UNUSED: u32 = u32::MAX;
 /// Bytes of an entry.
 const ENTRY_LEN: u64 = 4;
 /// Entries that are read at once.
-const PAGE: u64 = 1024;
+pub(crate) const PAGE: u64 = 1024;
 /// Smallest block accepted. The specification's is 512 KiB, but nothing hangs on it.
 pub(crate) const SMALLEST_BLOCK: u32 = 4096;
 /// Pieces of the table kept in memory: 256 KiB, for 128 GiB of disk with blocks of 2 MiB.
@@ -173,15 +173,32 @@ impl Blocks {
         Ok(whole.max(self.data_end))
     }
 
+    /// The first block from `block` on that has a place, and where its bitmap is. Also of those past
+    /// the end of the disk.
+    pub(crate) fn next_used(&self, mut block: u64) -> Result<Option<(u64, u64)>> {
+        while block < self.entries {
+            match self.entry(block)? {
+                Entry::At(sector) => return Ok(Some((block, sector.bytes()?))),
+                Entry::Free { until } => block = until,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes of a block.
+    pub(crate) fn block_size(&self) -> u64 {
+        self.block_size
+    }
+
     /// First disk position of `block`.
-    fn start_of(&self, block: u64) -> u64 {
+    pub(crate) fn start_of(&self, block: u64) -> u64 {
         block.saturating_mul(self.block_size)
     }
 
-    /// What the table says of `block`.
-    pub(crate) fn entry(&self, block: u64) -> Result<Entry> {
-        let first = block.saturating_sub(block % PAGE);
-        let page = self.pages.get(first / PAGE, || {
+    /// The entries of page `number` of the table; the last page may be shorter.
+    pub(crate) fn page(&self, number: u64) -> Result<Arc<Vec<u32>>> {
+        let first = number.saturating_mul(PAGE);
+        self.pages.get(number, || {
             let count = self.entries.saturating_sub(first).min(PAGE);
             let at = FileOffset(self.table).plus(first.saturating_mul(ENTRY_LEN))?;
             let bytes = self
@@ -193,7 +210,12 @@ impl Blocks {
                 .iter()
                 .map(|e| u32::from_be_bytes(*e))
                 .collect())
-        })?;
+        })
+    }
+
+    /// What the table says of `block`.
+    pub(crate) fn entry(&self, block: u64) -> Result<Entry> {
+        let page = self.page(block / PAGE)?;
         let from_here = || {
             let skip = usize::try_from(block % PAGE).unwrap_or(usize::MAX);
             page.iter().skip(skip)
@@ -215,7 +237,7 @@ impl Blocks {
 
     /// Where the data of `block` start, whose bitmap is at `bitmap_at`; checks that it is a place
     /// for a block.
-    fn data_of(&self, block: u64, bitmap_at: u64) -> Result<u64> {
+    pub(crate) fn data_of(&self, block: u64, bitmap_at: u64) -> Result<u64> {
         let wrong = |detail: &str| {
             let part = format!("{TABLE}, entry {block}");
             Err(Error::corrupt(part, detail).at(self.entry_at(block)))

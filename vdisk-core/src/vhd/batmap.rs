@@ -84,6 +84,13 @@ impl Batmap {
         Ok(!sum)
     }
 
+    /// True if `block` is said to keep all of its sectors.
+    pub(crate) fn has(&self, file: &ImageFile, block: u64) -> Result<bool> {
+        let bits = self.bits(file, block / (SECTOR * 8))?;
+        let byte = usize::try_from(block % (SECTOR * 8) / 8).unwrap_or(usize::MAX);
+        Ok(bits.get(byte).copied().unwrap_or(0) & (0x80 >> (block % 8)) != 0)
+    }
+
     /// Sector `number` of the bits, the highest bit of each byte first; empty past their end.
     pub(crate) fn bits(&self, file: &ImageFile, number: u64) -> Result<Vec<u8>> {
         let at = self

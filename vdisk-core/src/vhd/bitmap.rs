@@ -2,6 +2,8 @@
 //!
 //! Almost all bitmaps are all ones or all zeros, so that is found out once.
 
+use std::ops::Range;
+
 /// Which sectors of a block it keeps; the first sector is the highest bit of the first byte.
 pub(crate) struct Bitmap {
     bytes: Vec<u8>,
@@ -62,6 +64,33 @@ impl Bitmap {
     }
 }
 
+/// Sets the bits of `sectors`, highest bit of each byte first.
+pub(crate) fn set_bits(bitmap: &mut [u8], sectors: Range<u64>) {
+    change_bits(bitmap, &sectors, |byte, mask| *byte |= mask);
+}
+
+/// Clears the bits of `sectors`.
+pub(crate) fn clear_bits(bitmap: &mut [u8], sectors: Range<u64>) {
+    change_bits(bitmap, &sectors, |byte, mask| *byte &= !mask);
+}
+
+/// Calls `change` with each byte of `bitmap` that has bits of `sectors`, and with these bits.
+fn change_bits(bitmap: &mut [u8], sectors: &Range<u64>, change: impl Fn(&mut u8, u8)) {
+    let first = sectors.start / 8;
+    let skipped = usize::try_from(first).unwrap_or(usize::MAX);
+    let bytes = (first..).zip(bitmap.iter_mut().skip(skipped));
+    for (number, byte) in bytes.take_while(|(number, _)| number.saturating_mul(8) < sectors.end) {
+        let start = number.saturating_mul(8);
+        let from = sectors.start.saturating_sub(start).min(8);
+        let to = sectors.end.saturating_sub(start).min(8);
+        // Bits `from..to`, counted from the highest.
+        change(
+            byte,
+            u8::try_from((0xff_u32 >> from) & !(0xff_u32 >> to)).unwrap_or(0),
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +105,24 @@ mod tests {
         assert_eq!(bitmap.run(8), (true, 24));
         assert_eq!(bitmap.run(24), (false, 25));
         assert_eq!(bitmap.run(31), (true, 32));
+    }
+
+    #[test]
+    fn bits_are_set_from_the_highest() {
+        let mut bitmap = [0; 4];
+        set_bits(&mut bitmap, 0..1);
+        assert_eq!(bitmap, [0x80, 0, 0, 0]);
+        set_bits(&mut bitmap, 6..17);
+        assert_eq!(bitmap, [0x83, 0xff, 0x80, 0]);
+        set_bits(&mut bitmap, 31..32);
+        assert_eq!(bitmap, [0x83, 0xff, 0x80, 1]);
+        set_bits(&mut bitmap, 9..9);
+        set_bits(&mut bitmap, 18..20);
+        assert_eq!(bitmap, [0x83, 0xff, 0xb0, 1]);
+        clear_bits(&mut bitmap, 7..9);
+        assert_eq!(bitmap, [0x82, 0x7f, 0xb0, 1]);
+        clear_bits(&mut bitmap, 0..32);
+        assert_eq!(bitmap, [0; 4]);
     }
 
     proptest! {

@@ -34,10 +34,20 @@ pub(crate) const DIFFERENCING: u32 = 4;
 
 /// Where the checksum of the footer lies in it.
 pub(crate) const FOOTER_CHECKSUM: Range<usize> = 64..68;
+/// Where the creator, its version and its system lie in the footer.
+pub(crate) const FOOTER_CREATOR: Range<usize> = 28..40;
+/// Where the current size lies in the footer.
+pub(crate) const FOOTER_SIZE: Range<usize> = 48..56;
+/// Where the geometry lies in the footer.
+pub(crate) const FOOTER_GEOMETRY: Range<usize> = 56..60;
 /// Where the unique ID lies in the footer.
 pub(crate) const FOOTER_UUID: Range<usize> = 68..84;
 /// Where the checksum of the dynamic header lies in it.
 pub(crate) const HEADER_CHECKSUM: Range<usize> = 36..40;
+/// Where the dynamic header tells where the table is.
+pub(crate) const HEADER_TABLE: Range<usize> = 16..24;
+/// Where the dynamic header tells how many entries the table has.
+pub(crate) const HEADER_ENTRIES: Range<usize> = 28..32;
 /// Where the dynamic header tells of the parent: unique ID and time; name and locators.
 pub(crate) const HEADER_PARENT: [Range<usize>; 2] = [40..60, 64..768];
 

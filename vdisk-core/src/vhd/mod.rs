@@ -17,15 +17,21 @@ mod bat;
 mod batmap;
 mod bitmap;
 mod check;
+mod compact;
 mod disk_structs;
 mod edit;
 mod facts;
 mod fixed;
+mod fixed_changes;
 mod footer;
 mod geometry;
 mod locator;
 mod reparent;
+mod resize;
+mod slots;
 mod sound;
+mod table;
+mod update;
 pub(crate) mod view;
 mod writer;
 
@@ -34,9 +40,10 @@ use crate::{
     Result, Subformat,
     check::{Checkup, Findings},
     edit::{Edit, Plan},
-    format::{Context, Facts, Spec},
+    format::{Compactor, Context, Facts, Spec, Update},
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
     units::SECTOR,
 };
 use bat::Blocks;
@@ -45,6 +52,7 @@ use disk_structs::{
 };
 use fixed::Fixed;
 use footer::Found;
+use sound::Sound;
 
 /// The VHD format.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +104,55 @@ impl Format for Vhd {
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
     }
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        let sound = sound_of(layer)?;
+        match sound.is_fixed() {
+            true => Ok(Box::new(fixed_changes::Writer::new(
+                sound,
+                transaction,
+                update,
+            ))),
+            false => Ok(Box::new(update::Writer::new(sound, transaction, update)?)),
+        }
+    }
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        let sound = sound_of(layer)?;
+        if !size.is_multiple_of(SECTOR) {
+            let detail = "is not a whole number of sectors";
+            return Err(Error::new(ErrorKind::Usage, "virtual size", detail));
+        }
+        match sound.is_fixed() {
+            true => fixed_changes::resize(&sound, transaction, update, size),
+            false => resize::resize(&sound, transaction, update, size),
+        }
+    }
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        let sound = sound_of(layer)?;
+        match sound.is_fixed() {
+            true => Ok(Box::new(fixed_changes::Holes::new(
+                sound,
+                transaction,
+                update,
+            ))),
+            false => Ok(Box::new(compact::Blocks::new(sound, transaction, update)?)),
+        }
+    }
     fn create<'a>(
         &self,
         target: &'a mut dyn Target,
@@ -108,6 +165,14 @@ impl Format for Vhd {
         };
         writer::create(target, spec, kind)
     }
+}
+
+/// The image of `layer`, if nothing in it must be repaired before it is changed.
+fn sound_of(layer: &Layer) -> Result<Sound> {
+    let Some(file) = layer.files().first() else {
+        return Err(Error::new(ErrorKind::Usage, "image", "has no file"));
+    };
+    Sound::read(file).map_err(|e| e.path(file.path()))
 }
 
 /// Refuses what the footer alone shows to be unreadable.

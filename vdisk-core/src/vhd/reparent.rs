@@ -5,19 +5,18 @@
 //! old parent.
 
 use super::{
-    bat::Entry,
-    batmap,
     disk_structs::{DIFFERENCING, HEADER_PARENT, LocatorEntry},
     locator::{self, parent_name},
-    sound::{Sound, Table},
+    sound::Sound,
+    table::Table,
     writer::{parent_uuid, timestamp},
 };
 use crate::{
-    Error, ErrorKind, Place, Result,
+    Error, ErrorKind, Result,
     edit::{Changed, Plan},
     format::ParentSpec,
     patch::Patch,
-    units::{FileOffset, SECTOR, buffer_len, round_down, round_up},
+    units::{FileOffset, SECTOR, buffer_len},
 };
 use std::ops::Range;
 use uuid::Uuid;
@@ -28,7 +27,7 @@ pub(super) fn plan(sound: &Sound, parent: &ParentSpec, plan: &mut Plan) -> Resul
         let detail = "only a differencing VHD can have a parent";
         return Err(Error::new(ErrorKind::Usage, "parent", detail));
     }
-    let table = sound.table(Place::Absent)?;
+    let table = Table::read(sound, false)?;
     let (file, data_end) = (&sound.file, sound.found.data_end);
     let encoded = locator::encode(parent, 0)?;
     let mut header = table.header.clone();
@@ -128,39 +127,20 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
 
 /// The places of the old locators, as far as nothing else lies there.
 fn rooms(sound: &Sound, table: &Table) -> Result<Vec<Room>> {
-    let blocks = &table.blocks;
-    let mut taken = vec![0..SECTOR, table.header_range()];
-    let entries = blocks.table();
-    taken.push(entries.start..round_up(entries.end, SECTOR));
-    if let Some(batmap) = batmap::read(&sound.file, &sound.found.footer, &table.header)? {
-        let at = batmap::place(&table.header);
-        taken.push(at..at.saturating_add(SECTOR));
-        taken.extend(batmap.end(&sound.file).map(|end| batmap.map_offset..end));
-    }
-    let mut rooms = Vec::new();
-    for locator in table.header.locators.iter().filter(|l| l.code != [0; 4]) {
-        let space = match u64::from(locator.data_space) {
-            0 => round_up(locator.data_len.into(), SECTOR),
-            // In sectors, as the specification has it; all others write bytes.
-            sectors @ 1..SECTOR => sectors.saturating_mul(SECTOR),
-            bytes => round_down(bytes, SECTOR),
-        };
-        let room = locator.data_offset..locator.data_offset.saturating_add(space);
-        if room.end <= sound.found.data_end && !taken.iter().any(|t| overlap(t, &room)) {
-            rooms.push((locator.code, room));
-        }
-    }
+    let taken = table.metadata(sound);
+    let mut rooms: Vec<Room> = table
+        .locators(sound)
+        .into_iter()
+        .map(|(locator, room)| (locator.code, room))
+        .filter(|(_, room)| !taken.iter().any(|t| overlap(t, room)))
+        .collect();
     let mut block = 0;
-    while block < blocks.entries() && !rooms.is_empty() {
-        block = match blocks.entry(block)? {
-            Entry::Free { until } => until,
-            Entry::At(sector) => {
-                let at = sector.bytes()?;
-                let whole = at..at.saturating_add(blocks.whole_len());
-                rooms.retain(|(_, room)| !overlap(room, &whole));
-                block.saturating_add(1)
-            }
-        };
+    while let Some((number, at)) = table.blocks.next_used(block)?
+        && !rooms.is_empty()
+    {
+        let whole = at..at.saturating_add(table.blocks.whole_len());
+        rooms.retain(|(_, room)| !overlap(room, &whole));
+        block = number.saturating_add(1);
     }
     Ok(rooms)
 }

@@ -5,6 +5,7 @@
 
 use super::{
     bat::{SMALLEST_BLOCK, UNUSED},
+    bitmap::set_bits,
     disk_structs::{
         DIFFERENCING, DYNAMIC, DynamicHeader, FEATURE_RESERVED, FIXED, FOOTER_LEN, Footer,
         HEADER_LEN, LocatorEntry, NO_OFFSET, VERSION,
@@ -28,7 +29,7 @@ const BLOCK: u64 = 2 << 20;
 /// What file systems keep holes in, and disks sectors: data of a block start at a multiple.
 pub(crate) const ALIGNMENT: u64 = 4096;
 /// Most bytes of a disk with blocks: what Windows and qemu accept.
-const MOST: u64 = 2040 << 30;
+pub(crate) const MOST: u64 = 2040 << 30;
 /// 2000-01-01 00:00:00 UTC, in seconds since 1970.
 const EPOCH: u64 = 946_684_800;
 
@@ -291,23 +292,6 @@ impl ImageWriter for Blocks<'_> {
     }
 }
 
-/// Sets the bits of `sectors`, highest bit of each byte first.
-fn set_bits(bitmap: &mut [u8], sectors: Range<u64>) {
-    let first = sectors.start / 8;
-    let bytes = (first..).zip(
-        bitmap
-            .iter_mut()
-            .skip(usize::try_from(first).unwrap_or(usize::MAX)),
-    );
-    for (number, byte) in bytes.take_while(|(number, _)| number.saturating_mul(8) < sectors.end) {
-        let start = number.saturating_mul(8);
-        let from = sectors.start.saturating_sub(start).min(8);
-        let to = sectors.end.saturating_sub(start).min(8);
-        // Bits `from..to`, counted from the highest.
-        *byte |= u8::try_from((0xff_u32 >> from) & !(0xff_u32 >> to)).unwrap_or(0);
-    }
-}
-
 /// The unique ID by which a child knows `parent`; all zero for a raw parent, as XenServer does.
 pub(crate) fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
     let detail = match parent.identity {
@@ -326,20 +310,6 @@ pub(crate) fn parent_uuid(parent: &ParentSpec) -> Result<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bits_are_set_from_the_highest() {
-        let mut bitmap = [0; 4];
-        set_bits(&mut bitmap, 0..1);
-        assert_eq!(bitmap, [0x80, 0, 0, 0]);
-        set_bits(&mut bitmap, 6..17);
-        assert_eq!(bitmap, [0x83, 0xff, 0x80, 0]);
-        set_bits(&mut bitmap, 31..32);
-        assert_eq!(bitmap, [0x83, 0xff, 0x80, 1]);
-        set_bits(&mut bitmap, 9..9);
-        set_bits(&mut bitmap, 18..20);
-        assert_eq!(bitmap, [0x83, 0xff, 0xb0, 1]);
-    }
 
     #[test]
     fn times_outside_the_format_are_cut() {

@@ -66,6 +66,17 @@ impl Entry {
     }
 }
 
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// This block of the disk.
+    Block(u64),
+    /// The sector bitmap of this chunk.
+    Bitmap(u64),
+    /// The disk ends before it.
+    Beyond,
+}
+
 /// How blocks of the disk correspond to entries of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbering {
@@ -99,6 +110,25 @@ impl Numbering {
         chunks
             .saturating_mul(self.per_chunk.get())
             .saturating_add(chunk)
+    }
+
+    /// What entry `index` is for.
+    pub(crate) fn role(&self, index: u64) -> Role {
+        let both = self.per_chunk.saturating_add(1);
+        let (chunk, inside) = (index / both, index % both);
+        let first = chunk.saturating_mul(self.per_chunk.get());
+        let block = first.saturating_add(inside);
+        match inside == self.per_chunk.get() {
+            true if first < self.blocks => Role::Bitmap(chunk),
+            false if block < self.blocks => Role::Block(block),
+            _ => Role::Beyond,
+        }
+    }
+
+    /// Bytes of `block` that belong to a disk of `size` bytes.
+    pub(crate) fn used(&self, block: u64, size: u64) -> u64 {
+        let start = block.saturating_mul(self.block_size.get());
+        size.saturating_sub(start).min(self.block_size.get())
     }
 
     /// Entries that the table needs. Only a child needs the last bitmap's.
@@ -174,8 +204,7 @@ impl Blocks {
 
     /// Where entry `index` is in the file.
     fn at(&self, index: u64) -> u64 {
-        let start = self.regions.bat.start;
-        start.saturating_add(index.saturating_mul(ENTRY_LEN))
+        at(&self.regions, index)
     }
 
     fn entry(&self, index: u64) -> Result<Entry> {
@@ -188,24 +217,12 @@ impl Blocks {
 
     /// Something is wrong with entry `index`.
     fn wrong(&self, index: u64, detail: impl Into<String>) -> Error {
-        Error::corrupt(format!("{TABLE}, entry {index}"), detail).at(self.at(index))
+        wrong(&self.regions, index, detail)
     }
 
     /// Checks that `len` bytes from the place that entry `index` names can be a block.
     fn place(&self, index: u64, entry: Entry, len: u64) -> Result<u64> {
-        let start = entry.at();
-        let end = FileOffset(start).plus(len)?.0;
-        if start == 0 {
-            return Err(self.wrong(index, "says that the block is present, but not where"));
-        }
-        if end > self.file.size {
-            return Err(self.wrong(index, "points past the end of the file"));
-        }
-        let reserved = &self.regions.reserved;
-        if reserved.iter().any(|r| start < r.end && r.start < end) {
-            return Err(self.wrong(index, "points into the metadata of the image"));
-        }
-        Ok(start)
+        place(&self.file, &self.regions, index, entry, len)
     }
 
     /// The first block after `block` that does not read as it does, as far as one page tells.
@@ -325,6 +342,42 @@ impl Layout for Blocks {
             },
         })
     }
+}
+
+/// Where entry `index` is in the file.
+fn at(regions: &Regions, index: u64) -> u64 {
+    let start = regions.bat.start;
+    start.saturating_add(index.saturating_mul(ENTRY_LEN))
+}
+
+/// Something is wrong with entry `index`.
+pub(crate) fn wrong(regions: &Regions, index: u64, detail: impl Into<String>) -> Error {
+    Error::corrupt(format!("{TABLE}, entry {index}"), detail).at(at(regions, index))
+}
+
+/// Checks that `len` bytes from the place that entry `index` names can be a block.
+pub(crate) fn place(
+    file: &ImageFile,
+    regions: &Regions,
+    index: u64,
+    entry: Entry,
+    len: u64,
+) -> Result<u64> {
+    let start = entry.at();
+    let end = FileOffset(start).plus(len)?.0;
+    if start == 0 {
+        let detail = "says that the block is present, but not where";
+        return Err(wrong(regions, index, detail));
+    }
+    if end > file.size {
+        return Err(wrong(regions, index, "points past the end of the file"));
+    }
+    let reserved = &regions.reserved;
+    if reserved.iter().any(|r| start < r.end && r.start < end) {
+        let detail = "points into the metadata of the image";
+        return Err(wrong(regions, index, detail));
+    }
+    Ok(start)
 }
 
 /// Bytes of a page of the table, for those who hold one.

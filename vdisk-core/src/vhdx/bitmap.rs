@@ -45,6 +45,16 @@ impl Bitmap {
 
 /// Sets the bits from `start` to before `end`, lowest bit of each byte first.
 pub(crate) fn set(bytes: &mut [u8], start: u64, end: u64) {
+    masks(bytes, start, end, |byte, mask| *byte |= mask);
+}
+
+/// Clears the bits from `start` to before `end`.
+pub(crate) fn clear(bytes: &mut [u8], start: u64, end: u64) {
+    masks(bytes, start, end, |byte, mask| *byte &= !mask);
+}
+
+/// Gives `change` each byte that has bits from `start` to before `end`, and a mask of these.
+fn masks(bytes: &mut [u8], start: u64, end: u64, change: impl Fn(&mut u8, u8)) {
     let first = start / 8;
     let skipped = usize::try_from(first).unwrap_or(usize::MAX);
     for (number, byte) in (first..).zip(bytes.iter_mut().skip(skipped)) {
@@ -54,7 +64,8 @@ pub(crate) fn set(bytes: &mut [u8], start: u64, end: u64) {
         }
         let from = start.saturating_sub(base).min(8);
         let to = end.saturating_sub(base).min(8);
-        *byte |= u8::try_from((0xff_u32 << from) & !(0xff_u32 << to) & 0xff).unwrap_or(0);
+        let mask = u8::try_from((0xff_u32 << from) & !(0xff_u32 << to) & 0xff).unwrap_or(0);
+        change(byte, mask);
     }
 }
 
@@ -76,6 +87,9 @@ mod tests {
         let mut set_one = [0; 2];
         set(&mut set_one, 0, 1);
         assert_eq!(set_one, [1, 0]);
+        let mut ones = [0xff; 2];
+        clear(&mut ones, 3, 9);
+        assert_eq!(ones, [0b0000_0111, 0b1111_1110]);
     }
 
     proptest! {

@@ -15,7 +15,10 @@
 
 mod bat;
 mod bitmap;
+mod bits;
 mod check;
+mod chunk;
+mod compact;
 mod current;
 mod disk_structs;
 mod edit;
@@ -26,8 +29,13 @@ mod header;
 mod locator;
 mod log;
 mod metadata;
+mod moves;
 mod overlay;
 mod regions;
+mod resize;
+mod revision;
+mod space;
+mod update;
 pub(crate) mod view;
 mod writer;
 
@@ -35,9 +43,10 @@ use crate::{
     Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
     edit::{Edit, Plan},
-    format::{Context, Spec},
+    format::{Compactor, Context, Spec, Update},
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
 };
 use bat::Blocks;
 use overlay::Overlay;
@@ -113,6 +122,31 @@ impl Format for Vhdx {
     }
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
+    }
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::start(layer, transaction, update)
+    }
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        resize::resize(layer, transaction, update, size)
+    }
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        compact::start(layer, transaction, update)
     }
     fn create<'a>(
         &self,

@@ -54,6 +54,24 @@ impl Text {
         Ok(())
     }
 
+    /// Says of extent line number `number`, from 0, that it has so many sectors.
+    pub(super) fn set_sectors(&mut self, number: usize, sectors: u64) {
+        let mut extents = self.lines.iter_mut().filter(|line| is_extent(line));
+        let Some(line) = extents.nth(number) else {
+            return;
+        };
+        // Access, blanks, and then the size.
+        let blanks = |line: &[u8], from: usize, blank: bool| {
+            let rest = line.get(from..).unwrap_or_default();
+            let len = rest.iter().take_while(|b| b.is_ascii_whitespace() == blank);
+            from.saturating_add(len.count())
+        };
+        let access = blanks(line, blanks(line, 0, true), false);
+        let start = blanks(line, access, true);
+        let end = blanks(line, start, false);
+        line.splice(start..end, sectors.to_string().into_bytes());
+    }
+
     fn add(&mut self, key: &str, value: &[u8]) -> Result<()> {
         let end: &[u8] = match self.lines.first() {
             Some(first) if first.ends_with(b"\r\n") => b"\r\n",

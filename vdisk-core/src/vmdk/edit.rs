@@ -64,7 +64,12 @@ pub(super) fn plan(file: &ImageFile, edit: &Edit) -> Result<Plan> {
 }
 
 /// The patch that puts `text` into the `area` at file offset `at`, if anything differs.
-fn in_area(file: &ImageFile, at: u64, area: &[u8], mut text: Vec<u8>) -> Result<Option<Patch>> {
+pub(super) fn in_area(
+    file: &ImageFile,
+    at: u64,
+    area: &[u8],
+    mut text: Vec<u8>,
+) -> Result<Option<Patch>> {
     let old = text_len(area);
     // One byte stays zero, for readers that look for an end. What follows belongs to tables.
     if text.len() > old && text.len() >= area.len() {
@@ -87,7 +92,7 @@ fn in_area(file: &ImageFile, at: u64, area: &[u8], mut text: Vec<u8>) -> Result<
 }
 
 /// Bytes of the text in an area that zeros fill up.
-fn text_len(area: &[u8]) -> usize {
+pub(super) fn text_len(area: &[u8]) -> usize {
     area.iter().position(|&b| b == 0).unwrap_or(area.len())
 }
 
@@ -180,7 +185,7 @@ fn wanted(
 
 /// The keys of a new identity. What VirtualBox calls the image by stays: it goes by that while the
 /// contents change, and renews the UUID of the modification.
-fn identity(old: &Descriptor, ids: &Ids) -> Vec<(&'static str, String)> {
+pub(super) fn identity(old: &Descriptor, ids: &Ids) -> Vec<(&'static str, String)> {
     let mut values = Vec::new();
     if old.cid != Some(ids.cid) {
         values.push(("CID", format!("{:08x}", ids.cid)));

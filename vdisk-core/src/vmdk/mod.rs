@@ -10,10 +10,13 @@
 
 mod bare_extent;
 mod check;
+mod compact;
 mod cowd_header;
 mod cowd_writer;
+mod deferred;
 mod descriptor;
 mod descriptor_lines;
+mod descriptor_size;
 mod descriptor_text;
 mod disk_structs;
 mod edit;
@@ -22,28 +25,36 @@ mod extent_line;
 mod extents;
 mod facts;
 mod grain_directory;
+mod grain_tables;
 mod inflate;
 mod name_encoding;
 mod opening;
 mod packed_grains;
+mod resize;
 mod sesparse_extent;
 mod sesparse_headers;
 mod shape;
+mod slots;
 mod sparse_extent;
+mod sparse_update;
 mod sparse_writer;
 mod split_writer;
 pub(crate) mod stream_view;
 mod stream_writer;
+mod table_sets;
+mod update;
+mod update_extents;
 pub(crate) mod view;
 
 use crate::{
     Error, ErrorKind, Format, Image, ImageWriter, Layer, Place, Result, Subformat,
     check::{Checkup, Findings},
     edit::{Edit, Plan},
-    format::{Context, Facts, Spec},
+    format::{Compactor, Context, Facts, Spec, Update},
     limits,
     storage::ImageFile,
     target::Target,
+    transaction::Transaction,
     units::Sectors,
 };
 pub(crate) use bare_extent::descriptor_beside;
@@ -150,6 +161,34 @@ impl Format for Vmdk {
 
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
+    }
+
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::open(layer, transaction, update).map_err(|e| e.path(layer.path()))
+    }
+
+    fn resize(
+        &self,
+        layer: &Layer,
+        transaction: &Transaction<'_>,
+        update: &Update<'_>,
+        size: u64,
+    ) -> Result<()> {
+        resize::resize(layer, transaction, update, size)
+    }
+
+    fn compact<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn Compactor + 'a>> {
+        compact::compact(layer, transaction, update)
     }
 
     fn create<'a>(

@@ -10,6 +10,8 @@
 mod builder;
 mod check;
 mod damage;
+mod in_place;
+mod in_place_peers;
 mod peers;
 mod read;
 mod reparent;

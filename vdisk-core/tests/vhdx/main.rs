@@ -8,6 +8,7 @@
 )]
 
 mod builder;
+mod change;
 mod damage;
 mod edit;
 mod log;

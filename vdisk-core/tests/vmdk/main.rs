@@ -12,10 +12,12 @@ mod builder;
 mod cowd;
 mod descriptors;
 mod hosted;
+mod in_place;
 mod peers;
 mod quirks;
 mod sesparse;
 mod stream;
+mod update;
 mod write;
 
 use std::{collections::HashMap, ffi::OsString};

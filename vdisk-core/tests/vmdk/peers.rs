@@ -8,9 +8,10 @@ use crate::{
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs,
+    fs, io,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 use vdisk_core::{
     Disk, FileResolver, OpenOptions,
@@ -20,11 +21,10 @@ use vdisk_core::{
 
 /// Says whether `program` runs with these arguments; prints that a test is skipped if not.
 fn there(program: &OsStr, args: &[&str]) -> bool {
-    let found = Command::new(program)
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
+    let mut command = Command::new(program);
+    command.args(args);
+    let found = start(command.stdout(Stdio::null()).stderr(Stdio::null()))
+        .and_then(|mut child| child.wait())
         .is_ok_and(|s| s.success());
     let required = env::var_os("VDISK_REQUIRE_PEERS").is_some_and(|v| v == "1");
     assert!(found || !required, "{program:?} {args:?} does not run");
@@ -34,8 +34,17 @@ fn there(program: &OsStr, args: &[&str]) -> bool {
     found
 }
 
+/// Held while a program starts: until then it has all files that are open here, and their locks.
+pub(crate) static STARTING: Mutex<()> = Mutex::new(());
+
+fn start(command: &mut Command) -> io::Result<Child> {
+    let _guard = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
 fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.output().unwrap();
+    let child = start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
+    let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
     output.stdout
@@ -83,6 +92,51 @@ pub(crate) fn agree(image: &[u8], disk: &[u8]) {
         assert!(dissect(&path) == disk, "dissect");
     }
 }
+
+/// Asserts that qemu and dissect, as far as they are here, read the image at `path` as `disk`.
+pub(crate) fn agree_at(path: &Path, disk: &[u8]) {
+    if there("qemu-img".as_ref(), &["--version"]) {
+        run(Command::new("qemu-img")
+            .args(["check", "-q", "-f", "vmdk"])
+            .arg(path));
+        assert!(qemu(path) == disk, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        let read = DISSECT.replace("[open(sys.argv[1], 'rb')]", "pathlib.Path(sys.argv[1])");
+        let read = format!("import pathlib{read}");
+        let found = run(Command::new(python()).args(["-c", &read]).arg(path));
+        assert!(found == disk, "dissect");
+    }
+    if there(&python(), &["-c", "import pyvmdk"]) {
+        let found = run(Command::new(python()).args(["-c", LIBVMDK]).arg(path));
+        assert!(found == disk, "libvmdk");
+    }
+}
+
+/// Lets qemu write `len` bytes at `at`; says whether it is here.
+pub(crate) fn write(path: &Path, at: u64, len: u64, byte: u8) -> bool {
+    if !there("qemu-io".as_ref(), &["--version"]) {
+        return false;
+    }
+    let command = format!("write -P {byte:#x} {at} {len}");
+    run(Command::new("qemu-io")
+        .args(["-f", "vmdk", "-c", &command])
+        .arg(path));
+    true
+}
+
+/// Reads the disk named by its argument with libvmdk, and prints its bytes.
+const LIBVMDK: &str = "
+import sys, pyvmdk
+disk = pyvmdk.handle()
+disk.open(sys.argv[1])
+disk.open_extent_data_files()
+left = disk.get_media_size()
+while left:
+    part = disk.read_buffer(min(left, 1 << 20))
+    sys.stdout.buffer.write(part)
+    left -= len(part)
+";
 
 /// Grains scattered over three tables, stored backwards.
 fn scattered(grain: usize, sectors: usize, cells: &[Cell]) -> Grains {

@@ -7,7 +7,7 @@ use crate::{
     claims::{Claims, Owner},
     patch::Patch,
     vhdx::{
-        bat::{BITMAP_LEN, ENTRY_LEN, Entry, Numbering, TABLE, state},
+        bat::{BITMAP_LEN, ENTRY_LEN, Entry, Numbering, Role, TABLE, state},
         metadata::Metadata,
         regions::Regions,
     },
@@ -15,15 +15,6 @@ use crate::{
 
 /// Bytes of the table that are read at once.
 const PIECE: u64 = 1 << 20;
-
-/// What an entry is for.
-#[derive(Clone, Copy)]
-enum Role {
-    Block(u64),
-    Bitmap(u64),
-    /// The disk ends before it.
-    Beyond,
-}
 
 struct Walk<'a, 'b> {
     sheet: &'a mut Sheet<'b>,
@@ -90,19 +81,6 @@ pub(super) fn check(
 }
 
 impl Walk<'_, '_> {
-    fn role(&self, index: u64) -> Role {
-        let per_chunk = self.numbering.per_chunk;
-        let both = per_chunk.saturating_add(1);
-        let (chunk, inside) = (index / both, index % both);
-        let first = chunk.saturating_mul(per_chunk.get());
-        let block = first.saturating_add(inside);
-        match inside == per_chunk.get() {
-            true if first < self.numbering.blocks => Role::Bitmap(chunk),
-            false if block < self.numbering.blocks => Role::Block(block),
-            _ => Role::Beyond,
-        }
-    }
-
     fn say(
         &mut self,
         severity: Severity,
@@ -126,7 +104,7 @@ impl Walk<'_, '_> {
     }
 
     fn entry(&mut self, index: u64, entry: Entry) {
-        match self.role(index) {
+        match self.numbering.role(index) {
             Role::Block(block) => self.block(index, entry, block),
             Role::Bitmap(chunk) => self.bitmap(index, entry, chunk),
             Role::Beyond if entry.0 != 0 => {
@@ -179,8 +157,7 @@ impl Walk<'_, '_> {
                 if state == state::PARTIAL {
                     self.partial.get_or_insert(block);
                 }
-                let start = block.saturating_mul(block_size);
-                let used = self.metadata.size.saturating_sub(start).min(block_size);
+                let used = self.numbering.used(block, self.metadata.size);
                 self.place(index, entry, used, block_size, Owner::Unit(block));
             }
             other => {
