@@ -127,6 +127,21 @@ impl WriteArgs {
         })
     }
 
+    /// What a delta at `path` is: a VMDK in one compressed file.
+    pub(crate) fn delta_shape(&self, path: &Path) -> Result<Shape> {
+        let format = format::named("vmdk")?;
+        let other = format::by_extension(path).filter(|f| f.name() != format.name());
+        if let Some(other) = other.filter(|_| !is_stdout(path)) {
+            let detail = format!("is named as {}, and a delta is a VMDK", title(other.name()));
+            return Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+        }
+        Ok(Shape {
+            format,
+            subformat: format::subformat(format, Some("streamOptimized"))?,
+            chosen: None,
+        })
+    }
+
     /// What an image that is only planned will be, as far as a profile decides it.
     pub(crate) fn planned(&self, path: Option<&Path>) -> Result<Option<Shape>> {
         match (path, self.profile.profile) {
@@ -282,7 +297,7 @@ impl WriteArgs {
         destination: Destination,
         ui: &Ui,
     ) -> Result<Written> {
-        self.copy_as(disk, destination, |digest| digest, ui)
+        self.write(disk, destination, |digest| digest, None, ui)
     }
 
     /// The same for one of several copies: `salted` tells the digest of the contents from that of
@@ -290,11 +305,36 @@ impl WriteArgs {
     pub(crate) fn copy_as(
         &self,
         disk: &dyn Disk,
-        mut destination: Destination,
+        destination: Destination,
         salted: impl FnOnce([u8; 32]) -> [u8; 32],
         ui: &Ui,
     ) -> Result<Written> {
+        self.write(disk, destination, salted, None, ui)
+    }
+
+    /// The same, but asks `check` before the image appears, which then looks at what was written.
+    pub(crate) fn copy_checked(
+        &self,
+        disk: &dyn Disk,
+        destination: Destination,
+        check: &Check<'_>,
+        ui: &Ui,
+    ) -> Result<Written> {
+        self.write(disk, destination, |digest| digest, Some(check), ui)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn Disk,
+        mut destination: Destination,
+        salted: impl FnOnce([u8; 32]) -> [u8; 32],
+        check: Option<&Check<'_>>,
+        ui: &Ui,
+    ) -> Result<Written> {
         let job = ui.job();
+        if let (Some(check), Sink::Pipe(_)) = (check, &destination.sink) {
+            check(disk)?; // what went down a pipe cannot be taken back
+        }
         let old_size = disk.size();
         let fitted = destination.shape.fit(old_size, ui);
         let disk = &Resized::new(disk, fitted.map_err(|e| e.path(&destination.path))?);
@@ -303,6 +343,9 @@ impl WriteArgs {
         })?;
         let writer = destination.writer(disk.size(), disk.sector_size(), ids, None)?;
         convert::copy(disk, writer, &job)?;
+        if let (Some(check), Some(layer)) = (check, destination.layer()?) {
+            check(&Resized::new(&layer, old_size))?;
+        }
         let written = destination.publish(disk.size(), ui)?;
         Ok(written.grown_from(old_size))
     }
@@ -315,6 +358,9 @@ fn able(wanted: impl Fn(&Subformat) -> bool) -> String {
         .flat_map(|f| f.subformats().iter().map(|s| (f.name(), s)));
     variants(all.filter(|(_, s)| wanted(s)).map(|(f, s)| (f, s.name)))
 }
+
+/// Looks at what a new image reads as.
+pub(crate) type Check<'a> = dyn Fn(&dyn Disk) -> Result<()> + 'a;
 
 enum Sink {
     File(Output),
@@ -344,6 +390,11 @@ impl Destination {
     /// Gives the new image the id by which guests know its parent.
     pub(crate) fn disk_id(&mut self, id: Option<[u8; 16]>) {
         self.options.disk_id = id;
+    }
+
+    /// Gives the new image lines of our own.
+    pub(crate) fn notes(&mut self, notes: Vec<(String, String)>) {
+        self.options.notes = notes;
     }
 
     /// The writer of an image of `size` bytes, in sectors of `sector_size` where the format can say so.

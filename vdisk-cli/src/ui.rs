@@ -261,12 +261,24 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")
         }
+        (ErrorKind::Unsupported, "image") if error.to_string().contains("written to in place") => {
+            Some("--to-new OUT writes what it would become to a new image")
+        }
+        (ErrorKind::Io, "open for writing") => {
+            Some("--to-new OUT of vdisk commit writes what it would become to a new image")
+        }
+        (ErrorKind::Conflict, "children") => Some(
+            "--to-new OUT leaves all images as they are; --orphan-siblings gives the other ones up",
+        ),
         (ErrorKind::Conflict, "journal") => Some(
             "if no other vdisk is at it: vdisk commit, resize and compact finish it with --resume IMAGE, and take it back with --undo IMAGE",
         ),
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
         }
+        (ErrorKind::Conflict, "new parent") => Some(
+            "without --reference-only, the image is written anew and keeps reading as before; --accept-parent-change takes the parent as it is",
+        ),
         (ErrorKind::Conflict, "base") => Some(
             "--overlay lays the layers over each other, if their holes are meant to be transparent",
         ),

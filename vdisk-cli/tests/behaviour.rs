@@ -25,6 +25,7 @@ const VERBS: &[&str] = &[
     "rebase",
     "flatten",
     "diff",
+    "apply",
     "dedup-report",
     "hash",
     "set",

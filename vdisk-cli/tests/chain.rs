@@ -166,7 +166,7 @@ fn a_changed_parent_is_accepted_only_if_harmless_or_when_told() {
         let found = parent(&report, &child);
         assert_eq!(found["verdict"], "changed", "{report:#}");
         assert_eq!(found["contents"], "same");
-        assert_eq!(found["unchanged_copy"], format!("./{old}"));
+        assert_eq!(found["unchanged_copies"][0], format!("./{old}"));
         assert_ne!(found["recorded_identity"], found["found_identity"]);
         folder.run("chain .").code(1).prints("harmless");
         folder.run("chain . --repair").code(0);
@@ -175,14 +175,22 @@ fn a_changed_parent_is_accepted_only_if_harmless_or_when_told() {
             .run(&format!("check --undo {child}.backup-1"))
             .code(0);
 
-        // Other contents: only when told, and then the child reads as the new parent.
+        // Other contents: then the old image is the parent, by its new name.
         let other = base(&folder, "new.raw", 2);
         folder
             .run(&format!("convert new.raw -o {parent_name} --force"))
             .code(0);
         fs::remove_file(folder.path("new.raw")).unwrap();
+        let ran = folder.run("chain . --json").code(1);
+        assert_eq!(parent(&ran.json(), &child)["contents"], "different");
+        folder.run("chain . --repair").code(0).prints("repaired: ");
+        assert!(folder.contents(&child) == bytes);
+        folder
+            .run(&format!("check --undo {child}.backup-2"))
+            .code(0);
+        // Two such images: none is chosen, and the change is not accepted without leave.
+        fs::copy(folder.path(&old), folder.path(&format!("older.{ending}"))).unwrap();
         let report = folder.run("chain . --repair --json").code(1).json();
-        assert_eq!(parent(&report, &child)["contents"], "different");
         let left = &report["repair"]["left"][0];
         assert_eq!(left["acceptable"], true, "{report:#}");
         folder
@@ -193,6 +201,7 @@ fn a_changed_parent_is_accepted_only_if_harmless_or_when_told() {
             folder.read(&child) == before,
             "it was changed without leave"
         );
+        fs::remove_file(folder.path(&format!("older.{ending}"))).unwrap();
         // Without the old image, nothing is known, and nothing is assumed.
         fs::remove_file(folder.path(&old)).unwrap();
         let report = folder.run("chain . --repair --json").code(1).json();

@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod run;
+#[allow(dead_code, reason = "the tests with peers use all of it")]
+mod support;
 
 use run::{Folder, noise};
-use std::{fs, process::Command};
+use std::fs;
+use support::peers::{Qemu, Readers};
+use support::sha256;
 
 const SIZE: usize = 4 << 20;
 /// The formats that can have children.
@@ -36,27 +40,23 @@ fn layers(folder: &Folder, image: &str) -> usize {
     json["chain"].as_array().unwrap().len()
 }
 
-/// What qemu reads, which finds the parents by itself.
-fn qemu_reads(folder: &Folder, image: &str, format: &str, bytes: &[u8]) {
-    let format = if format == "vhd" { "vpc" } else { format };
-    if format != "vmdk" {
-        return; // qemu opens no parents of VHD and VHDX
-    }
-    let raw = folder.path("qemu.raw");
-    let done = Command::new("qemu-img")
-        .args(["convert", "-f", format, "-O", "raw"])
-        .args([folder.path(image), raw.clone()])
-        .status();
-    match done {
-        Ok(status) => {
-            assert!(status.success());
-            assert!(
-                fs::read(&raw).unwrap() == bytes,
-                "qemu reads {image} otherwise"
-            );
-            fs::remove_file(raw).unwrap();
+/// What others read of `files`, the image and then its parents from the nearest.
+fn others_read(folder: &Folder, files: &[&str], bytes: &[u8]) {
+    let (path, digest) = (folder.path(""), sha256(bytes));
+    let readers: &[&str] = match files[0].rsplit('.').next() {
+        Some("vmdk") => &["libvmdk", "dissect-vmdk"],
+        Some("vhd") => &["libvhdi"],
+        _ => &["dissect-vhdx"],
+    };
+    if let Some(peers) = Readers::find() {
+        for reader in readers {
+            peers.check(&path, reader, files, &digest);
         }
-        Err(e) => assert!(std::env::var_os("VDISK_REQUIRE_PEERS").is_none(), "{e}"),
+    }
+    if files[0].ends_with(".vmdk")
+        && let Some(qemu) = Qemu::find()
+    {
+        assert_eq!(qemu.sha256(&path, "vmdk", files[0]), digest);
     }
 }
 
@@ -90,7 +90,8 @@ fn split_makes_a_child_that_reads_as_the_image() {
         assert!(image["saved"].as_i64().unwrap() > 1 << 20, "{image}");
         assert_eq!(folder.contents(&format!("child.{format}")), other);
         assert_eq!(layers(&folder, &format!("child.{format}")), 2);
-        qemu_reads(&folder, &format!("child.{format}"), format, &other);
+        let files = ["child", "base"].map(|name| format!("{name}.{format}"));
+        others_read(&folder, &files.each_ref().map(String::as_str), &other);
         assert!(folder.read(&format!("disk.{format}")) == before);
     }
 }
@@ -115,6 +116,35 @@ fn split_refuses_bases_that_cannot_be_parents() {
         .code(0);
     assert_eq!(folder.contents("child.vhd"), noise(1, SIZE));
     assert_eq!(folder.names(), ["base.vhd", "child.vhd", "disk.vmdk"]);
+}
+
+#[test]
+fn images_of_one_name_get_children_of_their_own() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    fs::create_dir(folder.path("pool")).unwrap();
+    full(&folder, "base.vhd", &bytes);
+    for (name, text) in [("a.vhd", b"one"), ("a.vhdx", b"two"), ("a.raw", b"six")] {
+        full(&folder, &format!("pool/{name}"), &with(&bytes, 4096, text));
+    }
+    folder
+        .run("split --all pool --base base.vhd --force --quiet")
+        .code(0);
+    for (image, child) in [
+        ("a.vhd", "a.thin.vhd"),
+        ("a.vhdx", "a.vhdx.thin.vhd"),
+        ("a.raw", "a.raw.thin.vhd"),
+    ] {
+        let args = format!("diff pool/{image} pool/{child} --allow-path .");
+        folder.run(&args).code(0);
+    }
+    // A base that cannot be one is said once, and not for each image.
+    fs::remove_file(folder.path("base.vhd")).unwrap();
+    full(&folder, "base.ova", &bytes);
+    folder
+        .run("split --all pool --base base.ova")
+        .code(2)
+        .says("is a disk inside a package");
 }
 
 /// A folder of disks: two that share the base's contents, one that does not, a child, an extent set,
@@ -177,7 +207,7 @@ fn split_all_takes_what_is_won_and_leaves_the_rest() {
         .map(|(name, action)| (name, action.replace("would-write", "written")));
     assert_eq!(would.collect::<Vec<_>>(), want, "{plan}");
     assert_eq!(folder.contents("pool/one.thin.vmdk"), one);
-    assert_eq!(folder.contents("pool/other.thin.vmdk"), bytes);
+    assert_eq!(folder.contents("pool/other.vhd.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/set.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/one.vmdk"), one, "the originals stay");
     assert!(json["saved"].as_i64().unwrap() > 8 << 20, "{json}");
@@ -207,6 +237,8 @@ fn split_all_replaces_images_and_their_children_still_fit() {
     assert_eq!(layers(&folder, "pool/one.vmdk"), 2);
     assert_eq!(identity(&folder, "pool/one.vmdk"), old);
     assert_eq!(folder.contents("pool/child.vmdk"), one);
+    let files = ["pool/child.vmdk", "pool/one.vmdk", "pool/base.vmdk"];
+    others_read(&folder, &files, &one);
     assert_eq!(layers(&folder, "pool/child.vmdk"), 3);
     assert_eq!(folder.contents("pool/base.vmdk"), bytes);
     assert_eq!(folder.read("pool/set.vmdk"), set);
@@ -255,7 +287,8 @@ fn rebase_keeps_what_the_child_and_its_children_read() {
         assert_eq!(identity(&folder, &format!("child.{format}")), id);
         assert_eq!(folder.contents(&format!("grand.{format}")), own);
         assert_eq!(layers(&folder, &format!("grand.{format}")), 3);
-        qemu_reads(&folder, &format!("child.{format}"), format, &own);
+        let files = ["grand", "child", "new"].map(|name| format!("{name}.{format}"));
+        others_read(&folder, &files.each_ref().map(String::as_str), &own);
         folder.run(&format!("check child.{format}")).code(0);
     }
 }
@@ -338,4 +371,198 @@ fn flatten_needs_no_parent() {
         .code(0)
         .says("has no parent");
     folder.run("flatten child.vmdk -o x.vmdk").code(2);
+}
+
+#[test]
+fn a_delta_makes_the_new_disk_out_of_the_old_one() {
+    let a = noise(1, SIZE);
+    // Longer and shorter, with zeros over data, and text that compresses.
+    let mut longer = with(&a, 300_000, &[0; 200_000]);
+    longer.resize(SIZE + 3 * 512, 7);
+    longer.resize(SIZE + (1 << 20) + 512, 0);
+    let text = b"the same words again ".repeat(10_000);
+    let shorter = with(&a[..SIZE - 512 * 77], 1_000_000, &text);
+    for (from, to) in [
+        ("a.vmdk", "b.vmdk"),
+        ("a.vhd", "b.vhdx"),
+        ("a.raw", "b.vmdk"),
+    ] {
+        for b in [&longer, &shorter] {
+            let folder = Folder::new();
+            full(&folder, from, &a);
+            full(&folder, to, b);
+            let json = folder
+                .run(&format!("diff {from} {to} --delta -o d.vmdk --json"))
+                .code(0)
+                .json();
+            assert_eq!(json["delta"]["a_sha256"], sha256(&a), "{json}");
+            assert_eq!(json["delta"]["b_sha256"], sha256(b), "{json}");
+            let len = folder.read("d.vmdk").len();
+            assert!(len < 512 << 10, "{len} bytes");
+            // In yet another format, over a copy in another format.
+            full(&folder, "copy.vhdx", &a);
+            let json = folder
+                .run("apply d.vmdk --onto copy.vhdx -o new.vhd --json")
+                .code(0)
+                .json();
+            assert_eq!(json["sha256"], sha256(b), "{json}");
+            assert!(&folder.contents("new.vhd") == b, "{from} {to}");
+            folder
+                .shell("\"$V\" apply d.vmdk --onto copy.vhdx -o - > piped")
+                .code(0);
+            assert!(&folder.read("piped") == b);
+            if from == "a.vmdk" {
+                // Also a child like any other.
+                assert!(&folder.contents("d.vmdk") == b);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_delta_goes_through_a_pipe() {
+    let folder = Folder::new();
+    let a = noise(1, SIZE);
+    let b = with(&a, 5000, b"changed");
+    full(&folder, "a.vhd", &a);
+    full(&folder, "b.raw", &b);
+    folder
+        .shell("\"$V\" diff a.vhd b.raw --delta -o - > d.vmdk")
+        .code(0);
+    folder.run("apply d.vmdk --onto a.vhd -o c.vmdk").code(0);
+    assert_eq!(folder.contents("c.vmdk"), b);
+}
+
+#[test]
+fn a_delta_is_refused_over_another_base_and_noticed_if_damaged() {
+    let folder = Folder::new();
+    let a = noise(1, SIZE);
+    let b = with(&a, 5000, &noise(2, 100_000));
+    full(&folder, "a.raw", &a);
+    full(&folder, "b.raw", &b);
+    full(
+        &folder,
+        "wrong.raw",
+        &with(&a, SIZE - 1, &[a[SIZE - 1] ^ 1]),
+    );
+    full(&folder, "short.raw", &a[..SIZE - 512]);
+    folder.run("diff a.raw b.raw --delta -o d.vmdk").code(0);
+    let names = folder.names();
+    folder
+        .run("apply d.vmdk --onto wrong.raw -o c.raw")
+        .code(3)
+        .says(&sha256(&a))
+        .says(&sha256(&folder.read("wrong.raw")));
+    folder
+        .run("apply d.vmdk --onto short.raw -o c.raw")
+        .code(3)
+        .says("4193792 bytes")
+        .says("4194304 bytes");
+    // Somebody says that other bytes result, in the one place where they are recorded.
+    let good = folder.read("d.vmdk");
+    let digest = sha256(&b);
+    let at = good
+        .windows(64)
+        .position(|w| w == digest.as_bytes())
+        .unwrap();
+    folder.write(
+        "d.vmdk",
+        &with(&good, at, &digest.as_bytes()[1..].repeat(2)[..64]),
+    );
+    folder
+        .run("apply d.vmdk --onto a.raw -o c.raw")
+        .code(4)
+        .says("damaged");
+    folder.write("d.vmdk", &with(&good, at, b"not hexadecimal"));
+    folder.run("apply d.vmdk --onto a.raw -o c.raw").code(4);
+    // Compressed bytes in the middle of the grains.
+    folder.write("d.vmdk", &with(&good, good.len() / 2, &[0xA5; 64]));
+    folder.run("apply d.vmdk --onto a.raw -o c.raw").code(4);
+    folder.write("d.vmdk", &good[..good.len() / 2]);
+    folder.run("apply d.vmdk --onto a.raw -o c.raw").code(4);
+    folder.write("d.vmdk", &good);
+    folder
+        .run("apply a.raw --onto a.raw -o c.raw")
+        .code(2)
+        .says("is no delta");
+    folder.run("diff a.raw b.raw --delta").code(2);
+    folder
+        .run("diff a.raw b.raw --delta -o d.vhd")
+        .code(2)
+        .says("a delta is a VMDK");
+    assert_eq!(folder.names(), names, "nothing was left behind");
+    folder.run("apply d.vmdk --onto a.raw -o c.raw").code(0);
+    assert!(folder.read("c.raw") == b);
+}
+
+#[test]
+fn a_moved_parent_is_named_anew() {
+    for format in FORMATS {
+        let folder = Folder::new();
+        let bytes = noise(1, SIZE);
+        let own = with(&bytes, 5000, b"own");
+        full(&folder, &format!("base.{format}"), &bytes);
+        full(&folder, "own.raw", &own);
+        folder
+            .run(&format!("diff base.{format} own.raw -o child.{format}"))
+            .code(0);
+        fs::create_dir(folder.path("gold")).unwrap();
+        let moved = format!("gold/moved.{format}");
+        fs::rename(folder.path(&format!("base.{format}")), folder.path(&moved)).unwrap();
+        folder.run(&format!("hash child.{format}")).code(2);
+        let before = folder.read(&format!("child.{format}"));
+        let rebase = format!("rebase child.{format} --onto {moved} --reference-only --json");
+        let json = folder.run(&format!("{rebase} --dry-run")).code(0).json();
+        assert_eq!(json["plan"]["proof"], "identity", "{json}");
+        assert!(!json["changes"].as_array().unwrap().is_empty(), "{json}");
+        assert!(folder.read(&format!("child.{format}")) == before);
+        let json = folder.run(&rebase).code(0).json();
+        assert_eq!(folder.contents(&format!("child.{format}")), own);
+        folder.run(&format!("check child.{format}")).code(0);
+        others_read(&folder, &[&format!("child.{format}"), &moved], &own);
+        let backup = json["backups"][0].as_str().unwrap();
+        folder.run(&format!("check --undo {backup}")).code(0);
+        assert!(folder.read(&format!("child.{format}")) == before);
+    }
+}
+
+#[test]
+fn a_parent_of_another_identity_must_read_the_same_or_be_accepted() {
+    for format in FORMATS {
+        let folder = Folder::new();
+        let bytes = noise(1, SIZE);
+        let own = with(&bytes, 5000, b"own");
+        full(&folder, &format!("base.{format}"), &bytes);
+        full(&folder, &format!("copy.{format}"), &bytes);
+        full(
+            &folder,
+            &format!("changed.{format}"),
+            &with(&bytes, 900_000, b"else"),
+        );
+        full(&folder, "own.raw", &own);
+        folder
+            .run(&format!("diff base.{format} own.raw -o child.{format}"))
+            .code(0);
+        let rebase = |onto: &str| {
+            format!("rebase child.{format} --onto {onto}.{format} --reference-only --json")
+        };
+        folder
+            .run(&rebase("changed"))
+            .code(3)
+            .says("nothing was written");
+        let json = folder.run(&rebase("copy")).code(0).json();
+        assert_eq!(json["plan"]["proof"], "contents", "{json}");
+        fs::remove_file(folder.path(&format!("base.{format}"))).unwrap();
+        assert_eq!(folder.contents(&format!("child.{format}")), own);
+        // Now the old parent is the copy: without it, nothing can be compared.
+        full(&folder, &format!("twin.{format}"), &bytes);
+        fs::remove_file(folder.path(&format!("copy.{format}"))).unwrap();
+        folder.run(&rebase("twin")).code(3);
+        let json = folder
+            .run(&format!("{} --accept-parent-change", rebase("twin")))
+            .code(0)
+            .json();
+        assert_eq!(json["plan"]["proof"], "accepted", "{json}");
+        assert_eq!(folder.contents(&format!("child.{format}")), own);
+    }
 }

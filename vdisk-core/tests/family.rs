@@ -15,7 +15,7 @@ use vdisk_core::{
     Disk, FileResolver, Identity, Job, OpenOptions, format,
     format::ParentSpec,
     open_layer,
-    ops::family::{self, Contents, Family, Verdict},
+    ops::family::{self, Contents, Family, Needs, Verdict},
     testing,
 };
 
@@ -93,12 +93,12 @@ fn links_that_hold_are_intact_in_every_format_with_children() {
         assert_eq!(found.findings(), 0, "{found:#?}");
         assert_eq!(names(&found).len(), 3);
         for (child, parent) in [("a", "base"), ("b", "a")] {
-            let Verdict::Intact { parent: p, refused } = link(&found, &format!("{child}.{ending}"))
+            let Verdict::Intact { parent: p, needs } = link(&found, &format!("{child}.{ending}"))
             else {
                 panic!("{found:#?}");
             };
             assert_eq!(name(&found, *p), format!("{parent}.{ending}"));
-            assert!(!refused && opens(&at(child)));
+            assert!(needs.is_none() && opens(&at(child)));
         }
         // A child alone leads to its parents, which are not under the path.
         let one = scan(&[&at("b")]);
@@ -175,11 +175,57 @@ fn a_fresh_snapshot_is_no_parent_of_its_siblings() {
 }
 
 #[test]
+fn a_parent_recorded_without_a_name_is_known_by_its_uuid() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::write(at("x-flat.vmdk"), vec![1; 512]).unwrap();
+    let uuid = |n: u8| format!("{n:02x}dc2fa1-0c4d-4f0f-8d3c-54a2d2f8f5b6");
+    // As VirtualBox links its children: UUIDs, and neither a parentCID nor a name.
+    let disk = |name: &str, own: u8, parent: Option<u8>| {
+        let parent = parent.map_or(String::new(), |p| {
+            format!("ddb.uuid.parent=\"{}\"\n", uuid(p))
+        });
+        let text = format!(
+            "# Disk DescriptorFile\nversion=1\nCID={own:08x}\ncreateType=\"monolithicFlat\"\n\
+             RW 1 FLAT \"x-flat.vmdk\" 0\nddb.uuid.image=\"{}\"\n{parent}",
+            uuid(own)
+        );
+        fs::write(at(name), text).unwrap();
+    };
+    disk("base.vmdk", 1, None);
+    disk("a.vmdk", 2, Some(1));
+    disk("b.vmdk", 3, Some(2));
+    disk("lost.vmdk", 4, Some(9));
+    // Two that name each other.
+    disk("l1.vmdk", 5, Some(6));
+    disk("l2.vmdk", 6, Some(5));
+    let found = scan(&[temp.path()]);
+    for (child, expected) in [("a.vmdk", "base.vmdk"), ("b.vmdk", "a.vmdk")] {
+        let Verdict::Intact { parent, needs } = link(&found, child) else {
+            panic!("{found:#?}");
+        };
+        assert_eq!(
+            (name(&found, *parent), *needs),
+            (expected.to_owned(), Some(Needs::Parent))
+        );
+    }
+    assert!(matches!(link(&found, "lost.vmdk"), Verdict::Missing { .. }));
+    for child in ["l1.vmdk", "l2.vmdk"] {
+        assert!(
+            matches!(link(&found, child), Verdict::Loop { .. }),
+            "{found:#?}"
+        );
+    }
+}
+
+#[test]
 fn what_is_known_of_a_changed_parent_is_said() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name);
     let contents = |found: &Family, child: &str| match link(found, child) {
-        Verdict::Changed { contents, twin, .. } => (*contents, twin.map(|t| name(found, t))),
+        Verdict::Changed {
+            contents, copies, ..
+        } => (*contents, copies.first().map(|c| name(found, *c))),
         other => panic!("{other:?}"),
     };
     make(&at("base.vmdk"), 1, 1, None);
@@ -297,7 +343,10 @@ fn a_parent_in_another_folder_is_known_by_name_and_not_touched() {
         assert_eq!(found.findings(), 0, "{found:#?}");
         assert!(matches!(
             link(&found, "a.vmdk"),
-            Verdict::Intact { refused: true, .. }
+            Verdict::Intact {
+                needs: Some(Needs::AllowPath),
+                ..
+            }
         ));
     }
     // Not among the images: the names may not be followed there.
@@ -313,7 +362,7 @@ fn a_parent_in_another_folder_is_known_by_name_and_not_touched() {
     let found = family::scan(&[at("user")], &options, &Job::default()).unwrap();
     assert!(matches!(
         link(&found, "a.vmdk"),
-        Verdict::Intact { refused: false, .. }
+        Verdict::Intact { needs: None, .. }
     ));
     assert!(found.images[1].outside);
 }

@@ -14,7 +14,7 @@ use std::{
 };
 use vdisk_core::{
     OpenOptions, Result,
-    ops::family::{self, Contents, Family, Member, RepairPlan, Verdict},
+    ops::family::{self, Contents, Family, Member, Needs, RepairPlan, Verdict},
     printable,
 };
 
@@ -27,16 +27,16 @@ use vdisk_core::{
 /// identity than recorded), wrong-format, unreadable, or loop. The contents of a changed parent are
 /// compared if an image that still has the recorded identity is here.
 ///
-/// --repair gives children of moved parents the new name. The identity that a child records is
-/// changed only where the child provably reads as before, or if --accept-parent-change says that
-/// the parent is right as it is now. What is replaced is saved first in NAME.backup-N; `vdisk check
+/// --repair gives children of moved parents the new name, and so children of changed ones, if an
+/// image that still has the recorded identity is here. That identity is changed only where the child
+/// provably reads as before, or if --accept-parent-change says that the parent is right as it is now. What is replaced is saved first in NAME.backup-N; `vdisk check
 /// --undo BACKUP` puts it back.
 ///
 /// Exit code 1 means that something was found, and is still there after a repair.
 ///
 /// JSON: schema, images (path, format, subformat, virtual_size, stored_size, identity, outside,
-/// parent), parent (verdict, path, found_at, needs_allow_path, names, recorded_identity,
-/// found_identity, contents: unknown, same, different or unused; unchanged_copy, detail; null for a
+/// parent), parent (verdict, path, found_at, needs: allow-path or parent; names, recorded_identity,
+/// found_identity, contents: unknown, same, different or unused; unchanged_copies, detail; null for a
 /// base), unreadable (path, unfinished, detail), findings, repair (steps: child, parent,
 /// accepts_change, changes, warnings; left: child, reason, acceptable), dry_run, repaired (child,
 /// backups).
@@ -145,15 +145,16 @@ struct ParentReport {
     path: Option<String>,
     /// Where images with the identity of a moved parent are.
     found_at: Vec<String>,
-    needs_allow_path: bool,
+    /// What opening the child takes besides its own name.
+    needs: Option<Needs>,
     /// As recorded.
     names: Vec<String>,
     recorded_identity: Option<String>,
     found_identity: Option<String>,
     /// Null unless the parent was changed.
     contents: Option<Contents>,
-    /// An image that still has the recorded identity of a changed parent.
-    unchanged_copy: Option<String>,
+    /// Images that still have the recorded identity of a changed parent.
+    unchanged_copies: Vec<String>,
     detail: Option<String>,
 }
 
@@ -210,21 +211,21 @@ impl ParentReport {
             verdict: verdict.word(),
             path: verdict.leads_to().and_then(path),
             found_at: Vec::new(),
-            needs_allow_path: false,
+            needs: None,
             names: wanted.map_or(Vec::new(), |p| {
                 p.hints.iter().map(|h| h.display().to_string()).collect()
             }),
             recorded_identity: wanted.and_then(|p| p.identity).map(|i| i.to_string()),
             found_identity: None,
             contents: None,
-            unchanged_copy: None,
+            unchanged_copies: Vec::new(),
             detail: None,
         };
         let seen = |index| Some(image(index)?.as_seen_by(wanted?)?.to_string());
         match verdict {
-            Verdict::Intact { parent, refused } => {
+            Verdict::Intact { parent, needs } => {
                 report.found_identity = seen(*parent);
-                report.needs_allow_path = *refused;
+                report.needs = *needs;
             }
             Verdict::Moved { to, sought } => {
                 report.found_at = to.iter().filter_map(|i| path(*i)).collect();
@@ -232,12 +233,12 @@ impl ParentReport {
             }
             Verdict::Changed {
                 found,
-                twin,
+                copies,
                 contents,
             } => {
                 report.found_identity = seen(*found);
                 report.contents = Some(*contents);
-                report.unchanged_copy = twin.and_then(path);
+                report.unchanged_copies = copies.iter().filter_map(|i| path(*i)).collect();
             }
             Verdict::Missing { sought } => report.detail = Some(sought.clone()),
             Verdict::WrongFormat { detail } | Verdict::Unreadable { detail } => {
@@ -254,12 +255,19 @@ impl ParentReport {
         let path = self.path.clone().unwrap_or_default();
         let detail = self.detail.clone().unwrap_or_default();
         match self.verdict {
-            "intact" if self.needs_allow_path => {
-                "intact, but the parent lies outside its folder: opening it needs --allow-path"
-                    .to_owned()
-            }
+            "intact" => match self.needs {
+                None => "intact".to_owned(),
+                Some(Needs::AllowPath) => {
+                    "intact, but the parent lies outside its folder: opening it needs --allow-path"
+                        .to_owned()
+                }
+                Some(Needs::Parent) => {
+                    "intact, but the parent is recorded without a name: opening it needs --parent"
+                        .to_owned()
+                }
+            },
             "changed" => {
-                let meaning = match (self.contents, &self.unchanged_copy) {
+                let meaning = match (self.contents, self.unchanged_copies.first()) {
                     (Some(Contents::Same), Some(copy)) => {
                         format!(
                             "; harmless: where the child asks it, it reads as {copy}, which has that"

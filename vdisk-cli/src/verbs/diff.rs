@@ -4,16 +4,20 @@ use crate::{
     args::{InputArgs, ids, shown},
     child,
     exit::Exit,
-    output::{WriteArgs, Written},
+    output::{Destination, WriteArgs, Written},
     size::both,
     ui::{Report, Ui},
 };
 use serde::Serialize;
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
-use vdisk_core::{Chain, Disk, Result, ops::diff, printable};
+use vdisk_core::{
+    Chain, Disk, Result,
+    ops::{self, delta::Delta, diff, hash},
+    printable,
+};
 
 /// Ranges that a report lists.
 const LISTED: usize = 1_000_000;
@@ -28,9 +32,13 @@ const LISTED: usize = 1_000_000;
 /// With -o, writes a child of A that reads as B instead: apply it by using it. Exits 0. A VMDK can
 /// have VMDK children, a VHDX VHDX children, a VHD or a raw disk VHD children.
 ///
+/// With --delta, that is one compressed file that carries the SHA-256 of both: apply makes B out of
+/// it and A, and refuses anything else. A and B may then be of any formats. A delta is a VMDK; other
+/// programs than vdisk may not find its parent.
+///
 /// JSON: schema, a, b, a_size, b_size, equal, differing_bytes, compared_bytes, ranges (start,
 /// length; at most 1000000), ranges_truncated. With -o: schema, a, b, a_size, b_size, delta
-/// (recorded_bytes, output, format, subformat, virtual_size, added_size, stored_size, identity).
+/// (recorded_bytes, a_sha256 and b_sha256 (null without --delta), output, format, subformat, virtual_size, added_size, stored_size, identity).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The first image
@@ -40,6 +48,13 @@ pub(crate) struct Args {
     /// Write the difference as a child of A that reads as B
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the difference as one compressed file to carry elsewhere, for apply
+    #[arg(
+        long,
+        requires = "output",
+        conflicts_with_all = ["absolute_parent", "format", "subformat", "profile", "block_size"]
+    )]
+    delta: bool,
     /// Record the absolute path of A: besides the relative one in VHD and VHDX, instead of it in VMDK
     #[arg(long, requires = "output")]
     absolute_parent: bool,
@@ -51,6 +66,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let shape = match &args.output {
+        Some(output) if args.delta => Some((output, args.write.delta_shape(output)?)),
         Some(output) => Some((output, args.write.shape(output, true)?)),
         None => None,
     };
@@ -76,8 +92,14 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         ui.summary(&report)?;
         return Ok(exit);
     };
-    child::check(&a, shape)?;
     let inputs = ids(a.files().chain(b.files()));
+    if args.delta {
+        let destination = args.write.begin(output, shape, inputs, ui)?;
+        report.delta = Some(delta(args, &a, &b, output, destination, ui)?);
+        ui.summary(&report)?;
+        return Ok(Exit::Done);
+    }
+    child::check(&a, shape)?;
     let destination = args.write.begin(output, shape, inputs, ui)?;
     let place = child::place(&a, output, args.absolute_parent, ui)?;
     if a.size() != b.size() {
@@ -85,12 +107,41 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     }
     let (written, recorded_bytes) =
         child::write(&args.write, &a, Some(&b), place, destination, ui)?;
-    report.delta = Some(Delta {
+    report.delta = Some(DeltaReport {
         recorded_bytes,
+        a_sha256: None,
+        b_sha256: None,
         written,
     });
     ui.summary(&report)?;
     Ok(Exit::Done)
+}
+
+/// Writes what turns `a` into `b` as one file that knows both.
+fn delta(
+    args: &Args,
+    a: &Chain,
+    b: &Chain,
+    output: &Path,
+    mut destination: Destination,
+    ui: &Ui,
+) -> Result<DeltaReport> {
+    let delta = Delta::between(a, b, &ui.job())?;
+    let place = delta.parent(a, output)?;
+    destination.notes(delta.notes());
+    let digest = || Ok(delta.result.sha256);
+    let recorded_bytes = child::fill(&args.write, a, Some(b), place, digest, &mut destination, ui)?;
+    if let Some(layer) = destination.layer()? {
+        let made = ops::delta::onto(layer, a)?;
+        ops::child::reads_as(&made, b.size(), &delta.result.sha256, &ui.job())
+            .map_err(|e| e.path(output))?;
+    }
+    Ok(DeltaReport {
+        recorded_bytes,
+        a_sha256: Some(hash::hex(&delta.base.sha256)),
+        b_sha256: Some(hash::hex(&delta.result.sha256)),
+        written: destination.publish(b.size(), ui)?,
+    })
 }
 
 fn compare(a: &Chain, b: &Chain, ui: &Ui) -> Result<Found> {
@@ -123,7 +174,7 @@ struct DiffReport {
     #[serde(flatten)]
     found: Option<Found>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<Delta>,
+    delta: Option<DeltaReport>,
 }
 
 /// Without `-o`.
@@ -145,8 +196,10 @@ struct Range {
 
 /// With `-o`.
 #[derive(Serialize)]
-struct Delta {
+struct DeltaReport {
     recorded_bytes: u64,
+    a_sha256: Option<String>,
+    b_sha256: Option<String>,
     #[serde(flatten)]
     written: Written,
 }

@@ -1,5 +1,6 @@
 //! The verbs, one file each with the same three parts: `Args`, `run`, and the text view of the report.
 
+mod apply;
 mod chain;
 mod check;
 mod clone;
@@ -44,6 +45,7 @@ pub(crate) enum Verb {
     Rebase(rebase::Args),
     Flatten(flatten::Args),
     Diff(diff::Args),
+    Apply(apply::Args),
     DedupReport(dedup_report::Args),
     Hash(hash::Args),
     Set(set::Args),
@@ -69,6 +71,7 @@ impl Verb {
             Self::Rebase(args) => rebase::run(args, ui),
             Self::Flatten(args) => flatten::run(args, ui),
             Self::Diff(args) => diff::run(args, ui),
+            Self::Apply(args) => apply::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
             Self::Set(args) => set::run(args, ui),

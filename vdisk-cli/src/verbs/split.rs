@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Chain, Disk, Error, ErrorKind, Result,
+    Chain, Disk, Error, ErrorKind, Result, format,
     ops::{
         self, hash,
         rebase::{self, Wish},
@@ -29,8 +29,8 @@ use vdisk_core::{
 /// The child is compared with the image by SHA-256 before it appears. The base must not change from
 /// then on. A VMDK can have VMDK children, a VHDX VHDX children, a VHD or a raw disk VHD children.
 ///
-/// With --all, does so with every full disk directly in a folder: disk.vmdk becomes
-/// disk.thin.vmdk beside it. Images that would not get smaller are left. With --replace the child
+/// With --all, does so with every full disk directly in a folder: disk.vmdk gets
+/// disk.thin.vmdk beside it, and disk.raw gets disk.raw.thin.vmdk. Images that would not get smaller are left. With --replace the child
 /// takes the place, the name and the identity of the image, in one step; this is done only for
 /// images of the base's own format that are one file. One bad image does not stop the others: the
 /// exit code is 1 then.
@@ -109,6 +109,8 @@ fn all(
     report: &mut SplitReport,
     ui: &mut Ui,
 ) -> Result<()> {
+    // Otherwise each image would fail for the same reason.
+    ops::child::check(base, format::named(child_format(base))?)?;
     let resolver = args.input.resolver();
     let found = ops::split::images(folder, base, &args.input.options(&resolver))?;
     for found in found {
@@ -140,11 +142,17 @@ fn child_format(base: &Chain) -> &'static str {
     }
 }
 
-/// The name of the child of `base` beside `image`: `disk.thin.vmdk`.
+/// The name of the child of `base` beside `image`: `disk.thin.vmdk`, and `disk.raw.thin.vhd` where
+/// the ending becomes another one, so that `disk.raw` and `disk.vhd` have children of their own.
 fn beside(image: &Path, base: &Chain) -> PathBuf {
-    let mut name = image.file_stem().unwrap_or_default().to_owned();
+    let ending = child_format(base);
+    let name = match image.extension() {
+        Some(own) if own == ending => image.file_stem(),
+        _ => image.file_name(),
+    };
+    let mut name = name.unwrap_or_default().to_owned();
     name.push(".thin.");
-    name.push(child_format(base));
+    name.push(ending);
     image.with_file_name(name)
 }
 

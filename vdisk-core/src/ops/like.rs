@@ -61,9 +61,11 @@ impl Like {
     pub fn child(layer: &Layer, created: u64) -> Result<Self> {
         let format = layer.format();
         let own = subformat(format, Some(&layer.facts().subformat)).ok();
-        let child = own
-            .filter(|s| s.child)
-            .or_else(|| format.subformats().iter().find(|s| s.child));
+        // A child that is a stream stays one, but nothing else becomes one: others look for no parent.
+        let is_child = layer.facts().parent.is_some();
+        let own = own.filter(|s| s.child && (is_child || !s.streams));
+        let mut all = format.subformats().iter();
+        let child = own.or_else(|| all.find(|s| s.child && !s.streams));
         let Some(child) = child else {
             let detail = format!(
                 "vdisk writes no {} images that have a parent",
@@ -74,7 +76,7 @@ impl Like {
         let mut lost = Vec::new();
         let was = &layer.facts().subformat;
         // Of VHD and VHDX, the word says nothing but that an image has a parent.
-        if own.is_none_or(|s| !s.child) && format.name() == "vmdk" {
+        if own.is_none() && format.name() == "vmdk" {
             lost.push(format!(
                 "{was} holds no differences, or is not written; the new image is {}",
                 child.name
@@ -125,6 +127,9 @@ fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
                 lost.push(format!("the disk adapter '{name}' is not kept"));
             }
             options.hardware_version = detail("hardware version").and_then(|v| v.parse().ok());
+            if !facts.notes.is_empty() {
+                lost.push("the notes that make it a delta are not kept".to_owned());
+            }
             for name in ["UUID", "VirtualBox UUID"] {
                 if let Some(uuid) = detail(name) {
                     lost.push(format!("the {name} {uuid} of the disk is not kept"));

@@ -11,6 +11,7 @@ pub mod compact;
 pub mod compose;
 pub mod convert;
 pub mod dedup;
+pub mod delta;
 pub mod diff;
 pub mod family;
 pub mod gpt;

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io,
     num::NonZeroU64,
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 use tempfile::TempPath;
@@ -53,6 +53,10 @@ pub(super) fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished
             .set_permissions(writable)
             .map_err(|e| Error::io("create", e))
             .in_file(&path)?;
+        // Only root can give files away; for others, the new file is theirs.
+        if let Ok(old) = path.metadata() {
+            let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+        }
     }
     let temporary = file.into_temp_path();
     let writing = Writing {

@@ -89,6 +89,7 @@ impl Output {
         self.flush()?;
         let options = OpenOptions {
             format: Some(format),
+            verify: false, // who wrote it compares what it reads as
             ..OpenOptions::new(&*self)
         };
         open_file(hidden(&self.main)?, &options)

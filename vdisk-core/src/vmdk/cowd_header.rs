@@ -14,6 +14,8 @@ use std::io::Cursor;
 pub(super) const COWD_MAGIC: &[u8; 4] = b"COWD";
 /// Bytes of the header: four sectors.
 pub(super) const COWD_HEADER: u64 = 2048;
+/// Where the number of the first free sector lies.
+pub(super) const FREE_SECTOR_AT: u64 = 28;
 /// Entries of a grain table; one is allocated when its first grain is.
 pub(super) const COWD_GTES_PER_GT: u32 = 4096;
 

@@ -134,7 +134,7 @@ pub(super) fn find(
 }
 
 /// True for the names by which Unix, Windows and ESX know devices.
-fn is_device(name: &OsStr) -> bool {
+pub(super) fn is_device(name: &OsStr) -> bool {
     const DEVICES: [&[u8]; 4] = [b"/dev/", b"\\\\.\\", b"\\\\?\\", b"/vmfs/devices/"];
     let name = name.as_bytes();
     // A folder in memory, with files like any other.

@@ -13,6 +13,7 @@ mod check;
 mod compact;
 mod cowd_header;
 mod cowd_writer;
+mod deferred;
 mod descriptor;
 mod descriptor_lines;
 mod descriptor_size;
@@ -35,10 +36,14 @@ mod sesparse_headers;
 mod shape;
 mod slots;
 mod sparse_extent;
+mod sparse_update;
 mod sparse_writer;
 mod split_writer;
 pub(crate) mod stream_view;
 mod stream_writer;
+mod table_sets;
+mod update;
+mod update_extents;
 pub(crate) mod view;
 
 use crate::{
@@ -156,6 +161,15 @@ impl Format for Vmdk {
 
     fn edit(&self, file: &ImageFile, edit: &Edit) -> Result<Plan> {
         edit::plan(file, edit)
+    }
+
+    fn update<'a>(
+        &self,
+        layer: &'a Layer,
+        transaction: &'a Transaction<'a>,
+        update: &Update<'_>,
+    ) -> Result<Box<dyn ImageWriter + 'a>> {
+        update::open(layer, transaction, update).map_err(|e| e.path(layer.path()))
     }
 
     fn resize(

@@ -30,6 +30,13 @@ pub(super) struct Shape {
     pub(super) unclean: bool,
 }
 
+impl Shape {
+    /// True for an entry that leads nowhere: 0, and 1 where that stands for zeros.
+    pub(super) fn stands_alone(&self, entry: u32) -> bool {
+        entry == 0 || (entry == 1 && self.zero_entries)
+    }
+}
+
 impl From<&SparseHeader> for Shape {
     fn from(header: &SparseHeader) -> Self {
         let compressed = header.has(FLAG_COMPRESSED);

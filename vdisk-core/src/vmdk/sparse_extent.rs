@@ -183,18 +183,13 @@ impl SparseExtent {
         })
     }
 
-    /// True for an entry that leads nowhere: 0, and 1 where that stands for zeros.
-    fn stands_alone(&self, entry: u32) -> bool {
-        entry == 0 || (entry == 1 && self.shape.zero_entries)
-    }
-
     /// Finds the run at `pos` of the extent; its end is relative to the extent as well.
     pub(super) fn locate(&self, pos: u64) -> Result<Run> {
         let grain = pos / self.grain;
         let (table, entry) = (grain / self.table_len, grain % self.table_len);
         let covers = self.table_len.get().saturating_mul(self.grain.get());
         let (sector, alike) = self.directory.entry(table)?;
-        if self.stands_alone(sector) {
+        if self.shape.stands_alone(sector) {
             // No table. A 1, like a grain entry of 1, hides the parent.
             return Ok(Run {
                 end: table.saturating_add(alike).saturating_mul(covers),
@@ -217,7 +212,7 @@ impl SparseExtent {
         };
         let run_to =
             |grains: usize| (grain.saturating_add(grains as u64)).saturating_mul(self.grain.get());
-        if self.stands_alone(first) {
+        if self.shape.stands_alone(first) {
             return Ok(Run {
                 end: run_to(rest.iter().take_while(|e| **e == first).count()),
                 place: if first == 0 { self.hole } else { Place::Zero },

@@ -51,6 +51,21 @@ pub(crate) fn open(path: &Path) -> Layer {
     open_layer(path, &OpenOptions::new(&Deny)).unwrap()
 }
 
+/// What the layer holds; some byte where it holds nothing. What was a hole in the file may be zeros.
+fn bytes(layer: &Layer) -> Vec<u8> {
+    let mut bytes = vec![0xee; layer.size() as usize];
+    let mut pos = 0;
+    while pos < layer.size() {
+        let extent = layer.extent_at(pos).unwrap();
+        let part = &mut bytes[pos as usize..extent.range.end as usize];
+        if extent.kind != Kind::Absent {
+            layer.read_at(pos, part).unwrap();
+        }
+        pos = extent.range.end;
+    }
+    bytes
+}
+
 /// Makes a change of the file at `path`: first without writing, which must foretell what it writes.
 pub(crate) fn change<T>(
     path: &Path,
@@ -66,17 +81,17 @@ pub(crate) fn change<T>(
         redo: "",
         medium: &Files,
     };
-    // And once more with an error at the end, after which all that is in use is as it was.
-    // Bytes, and not kinds: what was a hole in the file need not become one again.
-    let bytes = |layer: &Layer| -> Vec<_> { sectors(layer).into_iter().map(|s| s.1).collect() };
-    let old = bytes(&layer);
-    let failed = transaction::run(&work, |t| -> Result<T> {
-        change(&layer, t)?;
-        Err(Error::new(ErrorKind::Cancelled, "test", "stops"))
-    });
-    assert!(failed.is_err());
+    if foretold.is_ok() {
+        // With an error at the end, after which all that is in use is as it was.
+        let old = bytes(&layer);
+        let failed = transaction::run(&work, |t| -> Result<T> {
+            change(&layer, t)?;
+            Err(Error::new(ErrorKind::Cancelled, "test", "stops"))
+        });
+        assert!(failed.is_err());
+        assert!(bytes(&open(path)) == old, "was not rolled back");
+    }
     let layer = open(path);
-    assert!(bytes(&layer) == old, "was not rolled back");
     let files: Vec<_> = layer.files().iter().collect();
     let work = Work {
         files: &files,

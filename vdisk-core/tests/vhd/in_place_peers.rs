@@ -334,3 +334,50 @@ fn children_are_read_by_others_at_every_step() {
     resize(&child, now.size()).unwrap();
     agree(&now, "grown");
 }
+
+/// Images of Windows, whose table and locators lie elsewhere than in ours. Skipped without
+/// `VDISK_TEST_IMAGES`.
+#[test]
+fn images_of_windows_are_changed() {
+    let Some(images) = env::var_os("VDISK_TEST_IMAGES").map(PathBuf::from) else {
+        eprintln!("skipped: VDISK_TEST_IMAGES is not set");
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("a.vhd");
+    fs::copy(images.join("dfvfs/ntfs-dynamic.vhd"), &path).unwrap();
+    let options = FileResolver::default();
+    let chain = vdisk_core::open(&path, &OpenOptions::new(&options)).unwrap();
+    let mut disk = contents(&chain).unwrap();
+    let read = |path: &Path| {
+        let chain = vdisk_core::open(path, &OpenOptions::new(&options)).unwrap();
+        contents(&chain).unwrap()
+    };
+    write_both(&path, &mut disk, &[(0..4096, None), (4096..4104, Some(5))]);
+    agree(&path, &disk, "written");
+    disk.resize(24 << 20, 0);
+    resize(&path, disk.size()).unwrap();
+    agree(&path, &disk, "grown");
+    assert!(drop_zeros(&path, &disk) > 0);
+    agree(&path, &disk, "compacted");
+    qemu_writes(&path, &mut disk);
+    agree(&path, &disk, "written by qemu");
+
+    for name in ["ntfs-parent.vhd", "ntfs-differential.vhd"] {
+        fs::copy(images.join("dfvfs").join(name), temp.path().join(name)).unwrap();
+    }
+    let path = temp.path().join("ntfs-differential.vhd");
+    let mut disk = read(&path);
+    write_both(&path, &mut disk, &[(16..24, Some(6)), (4096..4112, None)]);
+    assert!(read(&path) == disk, "child, written");
+    disk.resize(6 << 20, 0);
+    resize(&path, disk.size()).unwrap();
+    assert!(read(&path) == disk, "child, grown");
+    let parent = read(&temp.path().join("ntfs-parent.vhd"));
+    let same = |unit: usize| {
+        let part = unit * 4096..(unit + 1) * 4096;
+        parent.get(part.clone()) == disk.get(part)
+    };
+    compact(&path, Kind::Absent, same).unwrap();
+    assert!(read(&path) == disk, "child, compacted");
+}

@@ -17,6 +17,7 @@ mod peers;
 mod quirks;
 mod sesparse;
 mod stream;
+mod update;
 mod write;
 
 use std::{collections::HashMap, ffi::OsString};

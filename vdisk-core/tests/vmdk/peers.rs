@@ -93,19 +93,36 @@ pub(crate) fn agree(image: &[u8], disk: &[u8]) {
     }
 }
 
-/// Asserts that qemu finds nothing wrong with the image at `path`, and that qemu and libvmdk, as far
-/// as they are here, read it as `disk`.
+/// Asserts that qemu and dissect, as far as they are here, read the image at `path` as `disk`.
 pub(crate) fn agree_at(path: &Path, disk: &[u8]) {
     if there("qemu-img".as_ref(), &["--version"]) {
         run(Command::new("qemu-img")
-            .args(["check", "-f", "vmdk"])
+            .args(["check", "-q", "-f", "vmdk"])
             .arg(path));
         assert!(qemu(path) == disk, "qemu");
+    }
+    if there(&python(), &["-c", "import dissect.hypervisor.disk.vmdk"]) {
+        let read = DISSECT.replace("[open(sys.argv[1], 'rb')]", "pathlib.Path(sys.argv[1])");
+        let read = format!("import pathlib{read}");
+        let found = run(Command::new(python()).args(["-c", &read]).arg(path));
+        assert!(found == disk, "dissect");
     }
     if there(&python(), &["-c", "import pyvmdk"]) {
         let found = run(Command::new(python()).args(["-c", LIBVMDK]).arg(path));
         assert!(found == disk, "libvmdk");
     }
+}
+
+/// Lets qemu write `len` bytes at `at`; says whether it is here.
+pub(crate) fn write(path: &Path, at: u64, len: u64, byte: u8) -> bool {
+    if !there("qemu-io".as_ref(), &["--version"]) {
+        return false;
+    }
+    let command = format!("write -P {byte:#x} {at} {len}");
+    run(Command::new("qemu-io")
+        .args(["-f", "vmdk", "-c", &command])
+        .arg(path));
+    true
 }
 
 /// Reads the disk named by its argument with libvmdk, and prints its bytes.

@@ -4,7 +4,6 @@
 use super::{Contents, Family, Verdict};
 use crate::{
     Chain, Disk, Job, Kind, Layer, OpenOptions, Result,
-    disk::{extents, same_kind},
     open::{ancestors, format_of, open_layer},
     ops::diff,
 };
@@ -18,7 +17,7 @@ pub(super) fn compare(family: &mut Family, options: &OpenOptions<'_>, job: &Job<
     for link in &mut family.links {
         let Verdict::Changed {
             found,
-            twin,
+            copies,
             contents,
         } = &mut link.verdict
         else {
@@ -51,10 +50,12 @@ pub(super) fn compare(family: &mut Family, options: &OpenOptions<'_>, job: &Job<
             }
             Err(_) => continue,
         }
-        let Some((twin, then)) = twin.and_then(|t| Some((t, path(t)?))) else {
+        // All have the identity, so any will do.
+        let copy = copies.first().copied();
+        let Some((copy, then)) = copy.and_then(|c| Some((c, path(c)?))) else {
             continue;
         };
-        let known = alike.get(&(*found, twin)).copied();
+        let known = alike.get(&(*found, copy)).copied();
         let answer = match known {
             Some(true) => Ok(true),
             _ => same_to(child, now, then, &options, job),
@@ -74,18 +75,21 @@ pub(super) fn compare(family: &mut Family, options: &OpenOptions<'_>, job: &Job<
             // Other children of the two need not be compared one by one, if that holds.
             let whole = chain(now, &options).and_then(|a| Ok((a, chain(then, &options)?)));
             let whole = whole.and_then(|(a, b)| diff::diff(&a, &b, job, |_| {}));
-            alike.insert((*found, twin), whole.is_ok_and(|d| d.bytes == 0));
+            alike.insert((*found, copy), whole.is_ok_and(|d| d.bytes == 0));
         }
     }
     Ok(())
 }
 
-/// True if `child` leaves anything to its parent.
+/// True if `child` leaves anything to its parent. Ends at the first such place.
 fn asks(child: &Layer) -> Result<bool> {
-    for extent in extents(child, 0..child.size(), same_kind) {
-        if extent?.kind == Kind::Absent {
+    let mut pos = 0;
+    while pos < child.size() {
+        let extent = child.extent_at(pos)?;
+        if extent.kind == Kind::Absent {
             return Ok(true);
         }
+        pos = extent.range.end;
     }
     Ok(false)
 }

@@ -3,7 +3,7 @@
 //! Follows the rules of [`open`](crate::open()), but through a table of the images that are known,
 //! so that a thousand children of one base open it once.
 
-use super::{Family, Link, Member, Verdict};
+use super::{Family, Link, Member, Needs, Verdict};
 use crate::{
     Error, ErrorKind, Identity, Job, OpenOptions, ParentRef, Reference, Result,
     open::{format_of, open_parent},
@@ -36,8 +36,10 @@ pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>
         }
         child += 1;
     }
+    let identities = Identities::of(family);
+    identities.name_parents(family);
     mark_loops(family);
-    search_by_identity(family);
+    identities.search(family);
     Ok(())
 }
 
@@ -68,7 +70,7 @@ impl Finder<'_> {
             Ok(candidates) => self.among(child, &wanted, candidates),
             Err(error) => match self.named_elsewhere(file.path(), &wanted) {
                 Some(found) if error.kind() == ErrorKind::Policy => {
-                    self.judge(found, &wanted, true)
+                    self.judge(found, &wanted, Some(Needs::AllowPath))
                 }
                 _ if matches!(error.kind(), ErrorKind::Policy | ErrorKind::Reference) => {
                     let sought = error.to_string();
@@ -86,7 +88,7 @@ impl Finder<'_> {
             let own = self.family.images.get(child).and_then(|m| m.id);
             let itself = own.is_some() && own == candidate.tag.id;
             let verdict = match self.open(candidate, wanted) {
-                Ok(found) => self.judge(found, wanted, false),
+                Ok(found) => self.judge(found, wanted, None),
                 Err(verdict) => verdict,
             };
             match verdict {
@@ -103,17 +105,17 @@ impl Finder<'_> {
         })
     }
 
-    fn judge(&self, found: usize, wanted: &ParentRef, refused: bool) -> Verdict {
+    fn judge(&self, found: usize, wanted: &ParentRef, needs: Option<Needs>) -> Verdict {
         let image = self.family.images.get(found);
         let fits = image.is_some_and(|m| wanted.is_any_of(&m.identities()));
         match fits || wanted.identity.is_none() {
             true => Verdict::Intact {
                 parent: found,
-                refused,
+                needs,
             },
             false => Verdict::Changed {
                 found,
-                twin: None,
+                copies: Vec::new(),
                 contents: super::Contents::Unknown,
             },
         }
@@ -263,54 +265,90 @@ fn mark_loops(family: &mut Family) {
     }
 }
 
-/// Looks for the recorded identity among all images, where names lead nowhere or to another.
-fn search_by_identity(family: &mut Family) {
-    let mut by_identity: HashMap<Identity, Vec<usize>> = HashMap::new();
-    for (index, member) in family.images.iter().enumerate() {
-        for identity in member.identities().into_iter().flatten() {
-            by_identity.entry(identity).or_default().push(index);
+/// The images by who they are.
+struct Identities(HashMap<Identity, Vec<usize>>);
+
+impl Identities {
+    fn of(family: &Family) -> Self {
+        let mut images: HashMap<Identity, Vec<usize>> = HashMap::new();
+        for (index, member) in family.images.iter().enumerate() {
+            for identity in member.identities().into_iter().flatten() {
+                images.entry(identity).or_default().push(index);
+            }
         }
+        Self(images)
     }
-    let parents = parents(family);
-    let images = &family.images;
-    for Link { child, verdict } in &mut family.links {
-        let Some(wanted) = images.get(*child).and_then(|m| m.parent.as_ref()) else {
-            continue;
+
+    /// The images that are the parent of `child` by identity alone.
+    fn parents_of(&self, family: &Family, child: usize) -> Vec<usize> {
+        let Some(wanted) = family.images.get(child).and_then(|m| m.parent.as_ref()) else {
+            return Vec::new();
         };
-        let fits = |index: usize| {
-            let Some(image) = images.get(index) else {
-                return false;
-            };
-            // VMware gives a new child the identity of its parent. An image on the same parent is
-            // a sibling; one that is on the child itself would make a loop.
-            let sibling = image
-                .parent
-                .as_ref()
-                .is_some_and(|p| p.identity == wanted.identity);
-            let format = format_of(wanted).ok().flatten().map(|f| f.name());
-            !sibling
-                && index != *child
-                && format.is_none_or(|f| f == image.format)
-                && !descends(&parents, index, *child)
+        let format = format_of(wanted).ok().flatten().map(|f| f.name());
+        let fits = |index: &usize| {
+            // VMware gives a new child the identity of its parent: an image on the same parent is
+            // a sibling.
+            family.images.get(*index).is_some_and(|image| {
+                let parent = image.parent.as_ref();
+                parent.is_none_or(|p| p.identity != wanted.identity)
+                    && format.is_none_or(|f| f == image.format)
+                    && *index != child
+            })
         };
         let wanted = [wanted.identity, wanted.alternative];
+        let wanted = wanted.into_iter().flatten().filter(Identity::tells_apart);
         let mut found: Vec<usize> = wanted
-            .into_iter()
-            .flatten()
-            .filter(Identity::tells_apart)
-            .flat_map(|w| by_identity.get(&w).into_iter().flatten().copied())
-            .filter(|index| fits(*index))
+            .flat_map(|w| self.0.get(&w).into_iter().flatten().copied())
+            .filter(fits)
             .collect();
         found.sort_unstable();
         found.dedup();
-        match verdict {
-            Verdict::Missing { sought } if !found.is_empty() => {
-                let sought = std::mem::take(sought);
-                *verdict = Verdict::Moved { to: found, sought };
+        found
+    }
+
+    /// Finds the parents of which children record no name, but who they are.
+    fn name_parents(&self, family: &mut Family) {
+        let mut links = std::mem::take(&mut family.links);
+        for Link { child, verdict } in &mut links {
+            let parent = family.images.get(*child).and_then(|m| m.parent.as_ref());
+            let nameless = parent.is_some_and(|p| p.hints.is_empty());
+            if matches!(verdict, Verdict::Missing { .. })
+                && nameless
+                && let [parent] = self.parents_of(family, *child).as_slice()
+            {
+                *verdict = Verdict::Intact {
+                    parent: *parent,
+                    needs: Some(Needs::Parent),
+                };
             }
-            Verdict::Changed { twin, .. } => *twin = found.first().copied(),
-            _ => {}
         }
+        family.links = links;
+    }
+
+    /// Finds images with the recorded identity for links that names alone do not make.
+    fn search(&self, family: &mut Family) {
+        let parents = parents(family);
+        let mut links = std::mem::take(&mut family.links);
+        for Link { child, verdict } in &mut links {
+            let found = || {
+                let mut found = self.parents_of(family, *child);
+                // That would make a loop.
+                found.retain(|image| !descends(&parents, *image, *child));
+                found
+            };
+            match verdict {
+                Verdict::Missing { sought } => {
+                    let to = found();
+                    if !to.is_empty() {
+                        let sought = std::mem::take(sought);
+                        *verdict = Verdict::Moved { to, sought };
+                    }
+                }
+                Verdict::Changed { copies, .. } => *copies = found(),
+                _ => {}
+            }
+        }
+        family.links = links;
     }
 }
 

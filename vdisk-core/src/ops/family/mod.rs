@@ -70,8 +70,8 @@ pub enum Verdict {
     Intact {
         /// The parent.
         parent: usize,
-        /// It lies outside the folders from which the child may open files.
-        refused: bool,
+        /// What opening the child takes besides its own name.
+        needs: Option<Needs>,
     },
     /// The recorded names lead nowhere, but images with exactly the recorded identity are here.
     Moved {
@@ -84,8 +84,8 @@ pub enum Verdict {
     Changed {
         /// The image found.
         found: usize,
-        /// An image with the recorded identity that lies elsewhere.
-        twin: Option<usize>,
+        /// Images with the recorded identity that lie elsewhere.
+        copies: Vec<usize>,
         /// Whether what the child takes from its parent is what it was.
         contents: Contents,
     },
@@ -134,6 +134,16 @@ impl Verdict {
             _ => None,
         }
     }
+}
+
+/// What somebody must say who opens a child, because its own record does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Needs {
+    /// The parent lies outside the folders from which the child may open files.
+    AllowPath,
+    /// The child records who its parent is, and no name, as VirtualBox does. It was found by that.
+    Parent,
 }
 
 /// Whether a changed parent holds what its child relies on.

@@ -54,7 +54,8 @@ impl Family {
     /// Plans the repair of all links; nothing is written.
     ///
     /// Parents that moved get their new names. Parents that changed are taken as they are if that is
-    /// known to be harmless or, with `accept_change`, whatever it means.
+    /// known to be harmless or, with `accept_change`, whatever it means; else a child gets the name
+    /// of the one image that still has the recorded identity.
     pub fn plan(&self, accept_change: bool, options: &OpenOptions<'_>) -> RepairPlan {
         let mut plan = RepairPlan::default();
         for link in &self.links {
@@ -100,10 +101,15 @@ impl Family {
                 }
             },
             Verdict::Changed {
-                found, contents, ..
+                found,
+                copies,
+                contents,
             } => {
                 if accept_change || contents.harmless() {
                     return Ok(image(*found).map(|m| (m, true)));
+                }
+                if let [copy] = copies.as_slice() {
+                    return Ok(image(*copy).map(|m| (m, false)));
                 }
                 let reason = match contents {
                     Contents::Different => {

@@ -9,11 +9,9 @@ use crate::{
     Result,
     check::Finding,
     units::SECTOR,
-    vmdk::cowd_header::{COWD_HEADER, CowdHeader},
+    vmdk::cowd_header::{COWD_HEADER, CowdHeader, FREE_SECTOR_AT},
 };
 
-/// Where the number of the first free sector lies.
-const FREE_AT: u64 = 28;
 /// Where the flag of an unclean shutdown lies.
 const UNCLEAN_AT: u64 = 1648;
 
@@ -43,7 +41,7 @@ pub(super) fn check(sheet: &mut Sheet<'_>) -> Result<Option<u64>> {
                 "says that sector {} is free, but grains lie there: the next write would hit them",
                 header.free_sector
             );
-            sheet.warning("free-sector", "header", detail, FREE_AT);
+            sheet.warning("free-sector", "header", detail, FREE_SECTOR_AT);
         }
     }
     if header.unclean_shutdown != 0 {

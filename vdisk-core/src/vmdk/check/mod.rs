@@ -21,7 +21,7 @@ use super::{
     head,
 };
 use crate::{
-    ErrorKind, Format, Job, Result,
+    Error, ErrorKind, Format, Job, Result,
     check::{Checkup, Finding, Findings, Repair, Severity, is_finding, walk},
     storage::ImageFile,
     units::SECTOR,
@@ -131,6 +131,36 @@ pub(super) fn check(
     read(file, checkup, &mut own)?;
     findings.append(own);
     Ok(())
+}
+
+/// Fails if one cannot write by the tables of the sparse extent in `file`: by what is wrong with them,
+/// bytes would be overwritten that belong elsewhere.
+pub(super) fn writable(file: &ImageFile, is_cowd: bool) -> Result<()> {
+    /// These are warnings, because nobody reads by the copies of tables; but they are written to.
+    const HARMFUL: [&str; 5] = [
+        "redundant-differs",
+        "metadata-overlap",
+        "table-shared",
+        "table-past-end",
+        "directory-past-end",
+    ];
+    let job = Job::default();
+    let mut sheet = Sheet::new(file, &job);
+    if is_cowd {
+        cowd::check(&mut sheet)?;
+    } else {
+        sparse_extent(&mut sheet)?;
+    }
+    let harmful = |f: &&Finding| f.severity == Severity::Error || HARMFUL.contains(&f.rule);
+    let Some(found) = sheet.findings.list().iter().find(harmful) else {
+        return Ok(());
+    };
+    let detail = format!("{}; a damaged image is not written to", found.detail);
+    let error = Error::corrupt(found.part.clone(), detail);
+    Err(match found.at {
+        Some(at) => error.at(at),
+        None => error,
+    })
 }
 
 /// What the reader says, where it was not said better.
