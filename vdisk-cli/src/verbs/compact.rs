@@ -36,8 +36,8 @@ use vdisk_core::{
 /// compact --resume IMAGE finishes it or --undo IMAGE takes it back. No other program may have the
 /// image open: vdisk notices only programs that lock it.
 ///
-/// JSON: schema, image, format, unit_size, zero_size and same_size (of the disk, dropped because it
-/// reads as zero or as the parent does), needed_size, freed_size, moved_size, punched_size (given
+/// JSON: schema, image, format, unit_size, zero_size and same_size (of what is stored, what reads as
+/// zero or as the parent does), needed_size, freed_size, moved_size, punched_size (given
 /// back to the file system), cut_size, kept_size (gaps that stay), written_size, saved_size (the
 /// journal), dry_run. With -o: schema, image, output, format, subformat, virtual_size,
 /// stored_before, stored_size, sha256. Of --resume and --undo: schema, image, operation, outcome.
@@ -185,9 +185,9 @@ impl Report for CompactReport {
         if self.kept_size > 0 {
             line("gaps that stay:", self.kept_size)?;
         }
-        line("of the disk, reads as zero:", self.zero_size)?;
-        line("of the disk, reads as the parent does:", self.same_size)?;
-        line("of the disk, is needed:", self.needed_size)?;
+        line("stored, and reads as zero:", self.zero_size)?;
+        line("stored, and reads as the parent does:", self.same_size)?;
+        line("stored, and needed:", self.needed_size)?;
         if self.dry_run {
             line("to be moved:", self.moved_size)?;
             line("to be saved in a journal meanwhile:", self.saved_size)?;

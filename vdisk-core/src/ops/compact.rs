@@ -134,9 +134,10 @@ pub struct Plan {
 pub struct Done {
     /// Bytes of a unit, the smallest piece that the format can drop.
     pub unit: u64,
-    /// Bytes of the disk that are dropped because they read as zero.
+    /// Bytes of the disk that are stored and read as zero. Where a unit is part of a larger block,
+    /// that stays while something else in it is needed.
     pub zero: u64,
-    /// Bytes of the disk that are dropped because the parent reads the same.
+    /// Bytes of the disk that are stored although the parent reads the same.
     pub same: u64,
     /// Bytes of the disk that are stored and must be.
     pub needed: u64,
