@@ -351,7 +351,7 @@ fn a_parent_elsewhere_needs_permission() {
         let ran = folder
             .run(&format!("clone sub/base.{format} -o d.{format}"))
             .code(0);
-        assert_eq!(ran.err, "");
+        assert!(!ran.err.contains("lies outside"), "{ran:#?}");
         assert_eq!(folder.contents(&format!("d.{format}")), bytes);
     }
 }

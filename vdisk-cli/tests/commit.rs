@@ -20,7 +20,8 @@ use vdisk_core::{
     testing::{Fault, Faulty},
 };
 
-const SIZE: usize = (5 << 20) + 512;
+/// Whole grains, and blocks of 1 MiB: dissect cannot read a VMDK that ends within a grain.
+const SIZE: usize = 5 << 20;
 
 /// A chain `base`, `middle`, `top` of one format; what they read as is returned, in that order.
 fn make_chain(folder: &Path, format: &str) -> [Vec<u8>; 3] {
@@ -41,8 +42,7 @@ fn make_chain(folder: &Path, format: &str) -> [Vec<u8>; 3] {
             0 => drop(vdisk(folder, &["convert", "now.raw", "-o", &image]).good()),
             _ => {
                 let parent = format!("{}.{format}", ["base", "middle"][level - 1]);
-                let said = vdisk(folder, &["diff", &parent, "now.raw", "-o", &image]);
-                assert_eq!(said.code, Some(1), "{said:#?}");
+                vdisk(folder, &["diff", &parent, "now.raw", "-o", &image]).good();
             }
         }
         states.push(bytes.clone());
@@ -83,9 +83,10 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A format whose images are written to in place, and who else reads its chains.
-const CHAINS: [(&str, &[&str]); 2] = [
+const CHAINS: [(&str, &[&str]); 3] = [
     ("vmdk", &["libvmdk", "dissect-vmdk"]),
     ("vhd", &["libvhdi"]),
+    ("vhdx", &["libvhdi", "dissect-vhdx"]),
 ];
 
 #[test]
@@ -131,9 +132,9 @@ fn others_read_the_chain_after_a_commit() {
         read(1, &middle);
         read(0, &top);
         commit(folder, &[top_image, "--into", base_image]).good();
-        for image in 0..3 {
-            read(image, &top);
-        }
+        // What lies between holds the old state over the new one: a disk that never was.
+        read(2, &top);
+        read(0, &top);
         for image in [top_image, middle_image, base_image] {
             vdisk(folder, &["check", "--deep", image]).good();
         }

@@ -26,8 +26,8 @@ use vdisk_core::{
 ///
 /// What the child reads as does not change; afterwards the parent reads the same, and the child may
 /// be deleted. With --into, all layers above that image go into it. The parent gets a new identity,
-/// because its contents change, and the child records it; so do the layers between. Other children
-/// of these layers would be unreadable or wrong: those found in the folders of the chain and of
+/// because its contents change, and the child records it; so do the layers between, which are of no
+/// use without the child from then on. Other children of these layers would be unreadable or wrong: those found in the folders of the chain and of
 /// --allow-path stop the commit.
 ///
 /// What is replaced is saved first in a journal NAME.vdisk-journal beside the parent. A commit that

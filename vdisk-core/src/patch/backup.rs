@@ -15,6 +15,7 @@ use std::{
     },
     path::{Path, PathBuf},
 };
+use tempfile::NamedTempFile;
 
 /// First bytes of a backup. Then, little-endian: the length of the file's name and the name; the
 /// length of the file; how many ranges of lengths it has while it is changed, and both ends of each;
@@ -41,23 +42,23 @@ pub(super) fn save(file: &File, patches: &[&Patch]) -> Result<Option<PathBuf>> {
         size: first.file.size,
         patches,
     };
-    let (backup, made) = create_backup(path)?;
-    let written = || -> io::Result<()> {
+    let written = || -> io::Result<NamedTempFile> {
+        // It gets its name when it is whole: a program that is killed leaves no half backup.
+        let made = tempfile::Builder::new()
+            .prefix(".vdisk-")
+            .suffix(".partial")
+            .tempfile_in(folder_name(path))?;
         // Who may not read the image may not read parts of it either.
-        made.set_permissions(file.metadata()?.permissions())?;
-        write_backup(path, &stages, BufWriter::new(&made))?;
-        made.sync_all()?;
-        folder_of(path).and_then(|f| f.sync_all())
+        made.as_file()
+            .set_permissions(file.metadata()?.permissions())?;
+        write_backup(path, &stages, BufWriter::new(made.as_file()))?;
+        made.as_file().sync_all()?;
+        Ok(made)
     };
-    let written = written();
-    if written.is_err() {
-        // A backup that is not whole is worth nothing, and nothing was changed yet.
-        let _ = fs::remove_file(&backup);
-    }
-    written
+    let made = written()
         .map_err(|e| Error::io("backup", e))
-        .in_file(&backup)?;
-    Ok(Some(backup))
+        .in_file(path)?;
+    publish(path, made).map(Some)
 }
 
 fn write_backup(path: &Path, stages: &Stages<'_>, out: impl Write) -> io::Result<()> {
@@ -100,18 +101,22 @@ fn write_backup(path: &Path, stages: &Stages<'_>, out: impl Write) -> io::Result
     out.finish()
 }
 
-/// A new file `NAME.backup-N` beside `path`, N higher than all there are.
-fn create_backup(path: &Path) -> Result<(PathBuf, File)> {
+/// Gives the backup of the file `path` the next free name.
+fn publish(path: &Path, mut made: NamedTempFile) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default();
     let highest = backups_of(path).pop().map_or(0, |(number, _)| number);
     for number in (highest..=u32::MAX).skip(1).take(100) {
         let mut name = name.to_owned();
         name.push(format!(".backup-{number}"));
         let backup = path.with_file_name(name);
-        match File::create_new(&backup) {
-            Ok(file) => return Ok((backup, file)),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::io("backup", e).path(backup)),
+        let io = |e| Error::io("backup", e).path(&backup);
+        match made.persist_noclobber(&backup) {
+            Ok(_) => {
+                folder_of(path).and_then(|f| f.sync_all()).map_err(io)?;
+                return Ok(backup);
+            }
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => made = e.file,
+            Err(e) => return Err(io(e.error)),
         }
     }
     let detail = "all names for a backup are taken; remove old backups";

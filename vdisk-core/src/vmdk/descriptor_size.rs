@@ -2,7 +2,7 @@
 //! who the disk is from then on.
 
 use super::{
-    descriptor::Descriptor,
+    descriptor::{Descriptor, looks_like},
     descriptor_lines::Text,
     descriptor_text::Geometry,
     disk_structs::MAGIC,
@@ -11,7 +11,7 @@ use super::{
     sparse_extent::SparseExtent,
 };
 use crate::{
-    Error, ErrorKind, Ids, Result,
+    Error, ErrorKind, Ids, Result, limits,
     patch::Patch,
     storage::ImageFile,
     units::{SECTOR, Sectors, buffer_len, round_up},
@@ -29,7 +29,12 @@ pub(super) struct Described<'a> {
 impl<'a> Described<'a> {
     /// Reads the descriptor that `file`, which was opened as an image, is or holds.
     pub(super) fn read(file: &'a ImageFile) -> Result<Self> {
-        let (area, bytes) = match head(file)?.starts_with(MAGIC) {
+        let head = head(file)?;
+        if !head.starts_with(MAGIC) && (!looks_like(&head) || file.size > limits::DESCRIPTOR) {
+            let detail = "has no descriptor; change the one that names this extent";
+            return Err(Error::new(ErrorKind::Unsupported, "image", detail));
+        }
+        let (area, bytes) = match head.starts_with(MAGIC) {
             true => {
                 let header = SparseExtent::header(file)?;
                 let at = Sectors(header.descriptor_offset).bytes()?;

@@ -11,6 +11,7 @@
 mod bare_extent;
 mod check;
 mod compact;
+mod compact_extent;
 mod cowd_header;
 mod cowd_writer;
 mod deferred;
@@ -31,6 +32,7 @@ mod name_encoding;
 mod opening;
 mod packed_grains;
 mod resize;
+mod resize_extent;
 mod sesparse_extent;
 mod sesparse_headers;
 mod shape;

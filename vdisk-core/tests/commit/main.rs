@@ -18,7 +18,7 @@ use vdisk_core::{
 
 /// True for images that are not written to in place: what they pack cannot be replaced.
 fn refused(shape: Shape) -> bool {
-    shape.1.name == "streamOptimized" || shape.0.name() == "vhdx"
+    shape.1.name == "streamOptimized"
 }
 
 /// A stretch of a disk: first sector, sectors, and the byte they repeat.

@@ -72,7 +72,7 @@ fn row(bytes: &[u8], metadata: u64, number: usize) -> (usize, usize) {
 }
 
 /// Data write GUID, file write GUID and sequence number of both headers, whose sums are right.
-fn headers(bytes: &[u8]) -> [([u8; 16], [u8; 16], u64); 2] {
+pub(crate) fn headers(bytes: &[u8]) -> [([u8; 16], [u8; 16], u64); 2] {
     [64 << 10, 128 << 10].map(|at| {
         let header = &bytes[at..at + 4096];
         let mut zeroed = header.to_vec();

@@ -24,13 +24,13 @@ pub(crate) fn vmdk() -> &'static dyn Format {
     format::named("vmdk").unwrap()
 }
 
-fn read(path: &Path) -> Vec<u8> {
+pub(crate) fn read(path: &Path) -> Vec<u8> {
     let resolver = FileResolver::default();
     contents(&vdisk_core::open(path, &OpenOptions::new(&resolver)).unwrap()).unwrap()
 }
 
 /// What a check says that is more than a note.
-fn trouble(path: &Path) -> Vec<String> {
+pub(crate) fn trouble(path: &Path) -> Vec<String> {
     let resolver = FileResolver::default();
     let extent = ops::check::Extent {
         deep: true,
@@ -44,7 +44,7 @@ fn trouble(path: &Path) -> Vec<String> {
 }
 
 /// The files of this machine, without waiting for the medium: no test here cuts the power.
-struct Unflushed;
+pub(crate) struct Unflushed;
 
 impl Medium for Unflushed {
     fn sync(&self, _: &fs::File) -> io::Result<()> {
@@ -112,7 +112,7 @@ fn change<T: PartialEq + std::fmt::Debug>(
     done
 }
 
-fn resize(path: &Path, size: usize) -> Result<Totals> {
+pub(crate) fn resize(path: &Path, size: usize) -> Result<Totals> {
     let resize = |layer: &Layer, t: &Transaction<'_>, update: &Update<'_>| {
         vmdk().resize(layer, t, update, size as u64)
     };
@@ -151,7 +151,7 @@ fn compact(path: &Path, parent: Option<&[u8]>) -> Result<Compacted> {
 
 /// How a single-file disk is laid out.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+pub(crate) struct Layout {
     /// There are two sets of tables.
     copy: bool,
     /// Before every so-manieth grain lies one that nothing uses.
@@ -162,7 +162,7 @@ struct Layout {
     short: bool,
 }
 
-const PLAIN: Layout = Layout {
+pub(crate) const PLAIN: Layout = Layout {
     copy: true,
     gaps: 0,
     off: 0,
@@ -182,7 +182,7 @@ fn layout() -> impl Strategy<Value = Layout> {
 }
 
 /// A monolithicSparse disk; `Cell::Unmapped` is a stored grain of zeros.
-fn monolithic(grains: &Grains, layout: Layout, parent: Option<(&str, &str)>) -> Vec<u8> {
+pub(crate) fn monolithic(grains: &Grains, layout: Layout, parent: Option<(&str, &str)>) -> Vec<u8> {
     let tables = grains.sectors.div_ceil(512 * grains.grain);
     let directory = (tables * 4).div_ceil(512);
     let set = directory + tables * 4;
@@ -278,7 +278,7 @@ fn steps() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![Just(0), 1..12_000usize], 1..6)
 }
 
-fn write(folder: &Path, bytes: &[u8]) -> PathBuf {
+pub(crate) fn write(folder: &Path, bytes: &[u8]) -> PathBuf {
     let path = folder.join("disk.vmdk");
     fs::write(&path, bytes).unwrap();
     path
@@ -435,6 +435,6 @@ proptest! {
             prop_assert!(read(&path) == model);
             prop_assert!(trouble(&path).is_empty());
         }
-        peers::agree_at(&path, &model);
+        peers::all_agree_at(&path, &model);
     }
 }

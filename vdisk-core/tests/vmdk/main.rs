@@ -13,6 +13,7 @@ mod cowd;
 mod descriptors;
 mod hosted;
 mod in_place;
+mod in_place_cases;
 mod peers;
 mod quirks;
 mod sesparse;

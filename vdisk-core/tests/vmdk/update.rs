@@ -7,7 +7,13 @@ use crate::{
     write::before_and_after,
 };
 use proptest::prelude::*;
-use std::{fs, ops::Range, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 use vdisk_core::{
     Disk, ErrorKind, FileResolver, Identity, Ids, ImageWriter, Layer, OpenOptions, Result,
     check::Severity,
@@ -17,7 +23,7 @@ use vdisk_core::{
     storage::ImageFile,
     target::{Output, OutputOptions},
     testing,
-    transaction::{self, Files, Totals, Work},
+    transaction::{self, Files, Medium, Totals, Work},
 };
 
 /// What is written: blank units before, units, and their byte; 0 is zeros.
@@ -60,10 +66,31 @@ fn over(model: &mut [u8], calls: &[(Range<u64>, Option<Vec<u8>>)]) {
     }
 }
 
+/// Files without the waiting. Keeps where was written, and when would have been waited.
+#[derive(Default)]
+struct Unsynced(Mutex<Vec<Option<u64>>>);
+
+impl Medium for Unsynced {
+    fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().push(Some(at));
+        Files.write_at(file, at, bytes)
+    }
+    fn sync(&self, _: &File) -> io::Result<()> {
+        self.0.lock().unwrap().push(None);
+        Ok(())
+    }
+    fn publish(&self, file: tempfile::NamedTempFile, path: &Path) -> io::Result<File> {
+        Ok(file.persist_noclobber(path)?)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
 fn update<R>(
     layer: &Layer,
     ids: Option<Ids>,
-    medium: Option<&str>,
+    medium: Option<&Unsynced>,
     work: impl Fn(Box<dyn ImageWriter + '_>) -> Result<R>,
 ) -> Result<(R, Totals)> {
     let resolver = FileResolver::default();
@@ -77,14 +104,15 @@ fn update<R>(
     let files: Vec<&ImageFile> = layer.files().iter().collect();
     match medium {
         None => transaction::rehearse(&files, |t| work(layer.format().update(layer, t, &update)?)),
-        Some(redo) => {
-            let medium = &Files;
-            let files = &files;
+        Some(medium) => {
             let change = Work {
-                files,
-                redo,
+                files: &files,
+                redo: "",
                 medium,
             };
+            let _guard = peers::STARTING
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             transaction::run(&change, |t| work(layer.format().update(layer, t, &update)?))
         }
     }
@@ -116,7 +144,7 @@ fn write(path: &Path, edits: &[Edit], ids: Option<Ids>, model: &mut [u8]) -> Res
         writer.finish()
     };
     let planned = update(&layer, ids, None, all)?.1;
-    let done = update(&layer, ids, Some("redo"), all)?.1;
+    let done = update(&layer, ids, Some(&Unsynced::default()), all)?.1;
     assert_eq!(planned, done, "a rehearsal tells other numbers");
     over(model, &calls);
     Ok(())
@@ -174,7 +202,11 @@ fn make(path: &Path, kind: &str, disk: &Vec<u8>, parent: Option<(&Vec<u8>, &Path
             ..Options::default()
         },
     };
-    let mut output = Output::create(path, OutputOptions::default()).unwrap();
+    let options = OutputOptions {
+        sync: false,
+        ..OutputOptions::default()
+    };
+    let mut output = Output::create(path, options).unwrap();
     let writer = vmdk.create(&mut output, &spec).unwrap();
     let job = vdisk_core::Job::default();
     match parent {
@@ -247,7 +279,7 @@ proptest! {
     /// end inside grains.
     #[test]
     fn extents_of_other_programs_are_written_to(
-        sparse in hosted(), log in cowd::grains(2 * 4096 + 77), flat in 1..300usize,
+        sparse in hosted(), log in cowd::grains(4096 + 77), flat in 1..300usize,
         first in edits(), second in edits(),
     ) {
         let folder = tempfile::tempdir().unwrap();
@@ -280,7 +312,7 @@ fn hosted() -> impl Strategy<Value = Grains> {
         1 => Just(Cell::Zero),
         1 => Just(Cell::Hole),
     ];
-    Grains::strategy(&[1, 8, 128], 3 * 4096 + 77, cell)
+    Grains::strategy(&[1, 8, 128], 2 * 512 + 77, cell)
 }
 
 #[test]
@@ -412,7 +444,7 @@ fn what_cannot_be_written_to_is_refused_and_left_alone() {
         let before = files(folder.path());
         let layer = layer(&path).unwrap();
         let size = layer.size();
-        let result = update(&layer, None, Some("redo"), |mut writer| {
+        let result = update(&layer, None, Some(&Unsynced::default()), |mut writer| {
             writer.data(0..size, &vec![9; size as usize])?;
             writer.finish()
         });
@@ -427,7 +459,7 @@ fn what_cannot_be_written_to_is_refused_and_left_alone() {
     let disk = striped(300, 2, 1);
     make(&at("stream.vmdk"), "streamOptimized", &disk, None);
     let layer_of = layer(&at("stream.vmdk")).unwrap();
-    let error = update(&layer_of, None, Some(""), |w| w.finish())
+    let error = update(&layer_of, None, Some(&Unsynced::default()), |w| w.finish())
         .err()
         .unwrap();
     assert!(
@@ -443,7 +475,7 @@ fn what_cannot_be_written_to_is_refused_and_left_alone() {
     put32(&mut bytes, table * 512 + 4, 0);
     fs::write(at("copies.vmdk"), &bytes).unwrap();
     let copies = layer(&at("copies.vmdk")).unwrap();
-    let error = update(&copies, None, Some(""), |w| w.finish())
+    let error = update(&copies, None, Some(&Unsynced::default()), |w| w.finish())
         .err()
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -471,12 +503,47 @@ fn zeros_take_no_room_in_a_base_and_are_holes_in_a_child() {
         writer.finish()
     };
     let (base, child) = (layer(&base).unwrap(), layer(&path).unwrap());
-    let (_, totals) = update(&base, None, Some(""), all).unwrap();
+    let (_, totals) = update(&base, None, Some(&Unsynced::default()), all).unwrap();
     assert_eq!((totals.grown, totals.cut), (0, 0));
     assert!(totals.written <= 2 * 2048, "{totals:?}");
-    let (_, totals) = update(&child, None, Some(""), all).unwrap();
+    let (_, totals) = update(&child, None, Some(&Unsynced::default()), all).unwrap();
     // Grains for all of it, of which only the tables are written.
     assert_eq!(totals.grown, 2 << 20);
     assert!(totals.written <= 2 * 2048, "{totals:?}");
     whole(&path, &vec![0; 2 << 20]);
+}
+
+#[test]
+fn tables_are_written_behind_the_grains_they_lead_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.vmdk");
+    make(&path, "monolithicSparse", &striped(70 << 11, 0, 1), None);
+    let overhead = fs::metadata(&path).unwrap().len();
+    let layer = layer(&path).unwrap();
+    let medium = Unsynced::default();
+    update(&layer, Some(Ids::random(0)), Some(&medium), |mut writer| {
+        for table in [0, 1] {
+            let start = table << 25;
+            writer.data(start..start + 65536, &[7; 65536])?;
+        }
+        writer.finish()
+    })
+    .unwrap();
+    // Grains, tables and the descriptor, and the waits in between. The journal begins at 0.
+    let mut parts = Vec::new();
+    for event in medium.0.into_inner().unwrap() {
+        parts.push(match event {
+            None => "wait",
+            Some(512..=10_751) => "descriptor",
+            Some(at) if at >= overhead => "grain",
+            Some(_) => "table",
+        });
+    }
+    let steps = parts.join(" ");
+    let last_grain = parts.iter().rposition(|p| *p == "grain").unwrap();
+    let descriptor = parts.iter().position(|p| *p == "descriptor").unwrap();
+    let tables = parts[last_grain..descriptor].join(" ");
+    assert!(tables.starts_with("grain wait"), "{steps}");
+    assert!(tables.contains("wait table"), "{steps}");
+    assert!(tables.ends_with("wait"), "{steps}");
 }

@@ -202,6 +202,7 @@ fn siblings(
     for layer in changed {
         for folder in &folders {
             for path in family::children(layer, folder, &options)? {
+                let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
                 let ours = id_of(&path).is_some_and(|id| own.contains(&id));
                 if !ours && !found.contains(&path) {
                     found.push(path);

@@ -1,19 +1,17 @@
 //! `vdisk split`: full disks that were made from one base, as children of it.
 
+mod report;
+
 use crate::{
     args::{InputArgs, ids, shown},
     child,
     exit::Exit,
     output::WriteArgs,
     profile::now,
-    size::{both, human},
-    ui::{Report, Ui},
+    ui::Ui,
 };
-use serde::Serialize;
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use report::{Action, Image, SplitReport};
+use std::path::{Path, PathBuf};
 use vdisk_core::{
     Chain, Disk, Error, ErrorKind, Result, format,
     ops::{
@@ -21,7 +19,6 @@ use vdisk_core::{
         rebase::{self, Wish},
         split::Found,
     },
-    printable,
 };
 
 /// Make a full disk a child of another one: only what differs is kept
@@ -262,124 +259,4 @@ fn replace(args: &Args, base: &Chain, image: &Path, ui: &Ui) -> Result<Image> {
     report.sha256 = Some(hash::hex(&done.sha256));
     report.recorded_bytes = Some(done.recorded);
     Ok(report.against(done.stored, true))
-}
-
-#[derive(Serialize)]
-struct SplitReport {
-    schema: u32,
-    base: String,
-    dry_run: bool,
-    images: Vec<Image>,
-    /// Bytes on the medium, of all.
-    saved: i64,
-}
-
-/// What became of an image.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Action {
-    Written,
-    Replaced,
-    WouldWrite,
-    WouldReplace,
-    Left,
-    Failed,
-}
-
-#[derive(Serialize)]
-struct Image {
-    image: String,
-    action: Action,
-    /// Why it was left, or failed.
-    reason: Option<String>,
-    output: Option<String>,
-    sha256: Option<String>,
-    /// Bytes on the medium, before and after.
-    image_stored: Option<u64>,
-    child_stored: Option<u64>,
-    saved: Option<i64>,
-    recorded_bytes: Option<u64>,
-}
-
-impl Image {
-    fn left(image: &Path, reason: String) -> Self {
-        Self {
-            image: shown(image),
-            action: Action::Left,
-            reason: Some(reason),
-            output: None,
-            sha256: None,
-            image_stored: None,
-            child_stored: None,
-            saved: None,
-            recorded_bytes: None,
-        }
-    }
-
-    /// Adds what the child takes; `thrifty` leaves an image that would not get smaller.
-    fn against(mut self, child: u64, thrifty: bool) -> Self {
-        let image = self.image_stored.unwrap_or(0);
-        self.child_stored = Some(child);
-        self.saved = Some(signed(image).saturating_sub(signed(child)));
-        if thrifty && child >= image {
-            self.action = Action::Left;
-            self.reason = Some("would not get smaller".to_owned());
-            self.output = None;
-        }
-        self
-    }
-}
-
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-impl Report for SplitReport {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for image in &self.images {
-            image.text(out)?;
-        }
-        if self.images.len() > 1 {
-            let would = if self.dry_run { "would be " } else { "" };
-            writeln!(out, "{} {would}saved", amount(self.saved))?;
-        }
-        if self.images.is_empty() {
-            writeln!(out, "no images")?;
-        }
-        Ok(())
-    }
-}
-
-impl Image {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let image = printable(&self.image);
-        if let Some(reason) = &self.reason {
-            let reason = printable(reason);
-            return match self.action {
-                // An error names the file itself.
-                Action::Failed => writeln!(out, "failed: {reason}"),
-                _ => writeln!(out, "{image}: left: {reason}"),
-            };
-        }
-        let would = match self.action {
-            Action::WouldWrite | Action::WouldReplace => "would be ",
-            _ => "",
-        };
-        let output = self.output.as_deref().unwrap_or_default();
-        writeln!(
-            out,
-            "{image} -> {}: {} {would}recorded, {} instead of {} stored, {} {would}saved",
-            printable(output),
-            both(self.recorded_bytes.unwrap_or(0)),
-            human(self.child_stored.unwrap_or(0)),
-            human(self.image_stored.unwrap_or(0)),
-            amount(self.saved.unwrap_or(0))
-        )
-    }
-}
-
-/// `bytes` for people, also if they are less than none.
-fn amount(bytes: i64) -> String {
-    let size = human(bytes.unsigned_abs());
-    if bytes < 0 { format!("-{size}") } else { size }
 }

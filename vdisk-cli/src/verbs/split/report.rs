@@ -1,0 +1,133 @@
+//! What became of the images that were split, or would become of them.
+
+use crate::{
+    args::shown,
+    size::{both, human},
+    ui::Report,
+};
+use serde::Serialize;
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+use vdisk_core::printable;
+
+#[derive(Serialize)]
+pub(super) struct SplitReport {
+    pub(super) schema: u32,
+    pub(super) base: String,
+    pub(super) dry_run: bool,
+    pub(super) images: Vec<Image>,
+    /// Bytes on the medium, of all.
+    pub(super) saved: i64,
+}
+
+/// What became of an image.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Action {
+    Written,
+    Replaced,
+    WouldWrite,
+    WouldReplace,
+    Left,
+    Failed,
+}
+
+#[derive(Serialize)]
+pub(super) struct Image {
+    pub(super) image: String,
+    pub(super) action: Action,
+    /// Why it was left, or failed.
+    pub(super) reason: Option<String>,
+    pub(super) output: Option<String>,
+    pub(super) sha256: Option<String>,
+    /// Bytes on the medium, before and after.
+    pub(super) image_stored: Option<u64>,
+    pub(super) child_stored: Option<u64>,
+    pub(super) saved: Option<i64>,
+    pub(super) recorded_bytes: Option<u64>,
+}
+
+impl Image {
+    pub(super) fn left(image: &Path, reason: String) -> Self {
+        Self {
+            image: shown(image),
+            action: Action::Left,
+            reason: Some(reason),
+            output: None,
+            sha256: None,
+            image_stored: None,
+            child_stored: None,
+            saved: None,
+            recorded_bytes: None,
+        }
+    }
+
+    /// Adds what the child takes; `thrifty` leaves an image that would not get smaller.
+    pub(super) fn against(mut self, child: u64, thrifty: bool) -> Self {
+        let image = self.image_stored.unwrap_or(0);
+        self.child_stored = Some(child);
+        self.saved = Some(signed(image).saturating_sub(signed(child)));
+        if thrifty && child >= image {
+            self.action = Action::Left;
+            self.reason = Some("would not get smaller".to_owned());
+            self.output = None;
+        }
+        self
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+impl Report for SplitReport {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for image in &self.images {
+            image.text(out)?;
+        }
+        if self.images.len() > 1 {
+            let would = if self.dry_run { "would be " } else { "" };
+            writeln!(out, "{} {would}saved", amount(self.saved))?;
+        }
+        if self.images.is_empty() {
+            writeln!(out, "no images")?;
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let image = printable(&self.image);
+        if let Some(reason) = &self.reason {
+            let reason = printable(reason);
+            return match self.action {
+                // An error names the file itself.
+                Action::Failed => writeln!(out, "failed: {reason}"),
+                _ => writeln!(out, "{image}: left: {reason}"),
+            };
+        }
+        let would = match self.action {
+            Action::WouldWrite | Action::WouldReplace => "would be ",
+            _ => "",
+        };
+        let output = self.output.as_deref().unwrap_or_default();
+        writeln!(
+            out,
+            "{image} -> {}: {} {would}recorded, {} instead of {} stored, {} {would}saved",
+            printable(output),
+            both(self.recorded_bytes.unwrap_or(0)),
+            human(self.child_stored.unwrap_or(0)),
+            human(self.image_stored.unwrap_or(0)),
+            amount(self.saved.unwrap_or(0))
+        )
+    }
+}
+
+/// `bytes` for people, also if they are less than none.
+fn amount(bytes: i64) -> String {
+    let size = human(bytes.unsigned_abs());
+    if bytes < 0 { format!("-{size}") } else { size }
+}
