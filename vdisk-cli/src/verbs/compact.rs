@@ -59,10 +59,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "output", conflicts_with_all = FLAGS)]
     dry_run: bool,
     /// Replace existing files
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with_all = ["in_place", "dry_run"])]
     force: bool,
     /// Do not wait until the new file is safely on the medium
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with_all = ["in_place", "dry_run"])]
     no_sync: bool,
     #[command(flatten)]
     interrupted: InterruptedArgs,
