@@ -36,7 +36,7 @@ pub(crate) fn write(
     Ok((destination.publish(contents.size(), ui)?, recorded))
 }
 
-/// As [`write`], but leaves the image without its name. `digest` is that of its contents.
+/// As [`write()`], but leaves the image without its name. `digest` is that of its contents.
 pub(crate) fn fill(
     args: &WriteArgs,
     parent: &Chain,
