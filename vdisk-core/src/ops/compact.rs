@@ -132,7 +132,7 @@ pub struct Plan {
 /// What a compaction did, or would do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Bytes of a unit, the smallest piece that the format can drop.
+    /// Bytes of a unit, the smallest piece that the format can remove.
     pub unit: u64,
     /// Bytes of the disk that are stored and read as zero. Where a unit is part of a larger block,
     /// that stays while something else in it is needed.
@@ -270,11 +270,11 @@ fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<D
                     Fate::Needed => done.needed += len,
                     Fate::Zero => {
                         done.zero += len;
-                        compactor.drop(range, Kind::Zero)?;
+                        compactor.remove(range, Kind::Zero)?;
                     }
                     Fate::Same => {
                         done.same += len;
-                        compactor.drop(range, Kind::Absent)?;
+                        compactor.remove(range, Kind::Absent)?;
                     }
                 }
             }
