@@ -60,7 +60,7 @@ pub struct Copied {
 pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied> {
     let top = chain.top();
     let like = Like::of(top, target.created)?;
-    let below = parents(chain)?;
+    let below = chain.below(1);
     if let Some(below) = &below {
         child::check(below, top.format())?;
     }
@@ -108,15 +108,6 @@ pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied>
 
 /// How hard compressed subformats are deflated: as far as it still pays.
 const LEVEL: u32 = 6;
-
-/// What lies below the topmost layer.
-fn parents(chain: &Chain) -> Result<Option<Chain>> {
-    let below: Vec<_> = chain.layers().iter().skip(1).cloned().collect();
-    match below.is_empty() {
-        true => Ok(None),
-        false => Chain::new(below).map(Some),
-    }
-}
 
 /// What is to be done, and to which files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -235,7 +226,7 @@ enum Fate {
 /// Gives `compactor` all that need not be stored.
 fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<Done> {
     let (unit, size) = (compactor.unit(), chain.size());
-    let below = parents(chain)?;
+    let below = chain.below(1);
     // The parent as the child sees it: cut, or followed by zeros.
     let parent = below.as_ref().map(|below| Resized::new(below, size));
     let parent = parent.as_ref().map(|parent| parent as &dyn Disk);
