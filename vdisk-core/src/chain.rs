@@ -138,6 +138,18 @@ impl Chain {
         self
     }
 
+    /// The layers from number `depth` on, counted from 0 at the top, as a disk; `None` if the chain
+    /// has no more.
+    #[must_use]
+    pub fn below(&self, depth: usize) -> Option<Self> {
+        let layers = self.layers.get(depth..).filter(|l| !l.is_empty())?;
+        let size = layers.first()?.size();
+        Some(Self {
+            layers: layers.to_vec(),
+            size,
+        })
+    }
+
     /// The layers, topmost first. Never empty.
     pub fn layers(&self) -> &[Arc<Layer>] {
         &self.layers

@@ -110,11 +110,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 fn to_new(args: &Args, child: &Path, output: &Path, ui: &mut Ui) -> Result<Exit> {
     let chain = args.input.open(child, ui)?;
     let layers = commit::depth(&chain, args.into.as_deref())?;
-    let below = chain.layers().get(layers + 1..).unwrap_or_default();
-    let parent = match below.is_empty() {
-        true => None,
-        false => Some(Chain::new(below.to_vec())?),
-    };
+    let parent = chain.below(layers + 1);
     let shape = args.write.shape(output, parent.is_some())?;
     if let Some(parent) = &parent {
         child::check(parent, shape)?;

@@ -31,8 +31,8 @@ use vdisk_core::{
 ///
 /// With --reference-only the contents stay and only the names and the identity of the parent that
 /// the child records change: for a parent that was moved, renamed or copied. It must have the
-/// recorded identity, or read as the old parent does. What is replaced is saved first in a file
-/// NAME.backup-N; `vdisk check --undo BACKUP` puts it back.
+/// recorded identity, or the child must read the same over it as over the old parent. What is
+/// replaced is saved first in a file NAME.backup-N; `vdisk check --undo BACKUP` puts it back.
 ///
 /// JSON: schema, child, onto, mode (copy, reference), plan, estimate (with --dry-run: recorded,
 /// stored, in bytes), done (null, or output, sha256, recorded_bytes, stored_size), changes (setting,

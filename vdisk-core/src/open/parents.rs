@@ -143,11 +143,8 @@ pub(crate) fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
-    // What the child goes by, if the found one has it too.
-    let has = match (wanted.identity, found.facts().other_identity) {
-        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
-        _ => found.facts().identity,
-    };
+    let facts = found.facts();
+    let has = wanted.sees(facts.identity, facts.other_identity);
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),

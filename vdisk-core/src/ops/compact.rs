@@ -60,7 +60,7 @@ pub struct Copied {
 pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied> {
     let top = chain.top();
     let like = Like::of(top, target.created)?;
-    let below = parents(chain)?;
+    let below = chain.below(1);
     if let Some(below) = &below {
         child::check(below, top.format())?;
     }
@@ -109,15 +109,6 @@ pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied>
 /// How hard compressed subformats are deflated: as far as it still pays.
 const LEVEL: u32 = 6;
 
-/// What lies below the topmost layer.
-fn parents(chain: &Chain) -> Result<Option<Chain>> {
-    let below: Vec<_> = chain.layers().iter().skip(1).cloned().collect();
-    match below.is_empty() {
-        true => Ok(None),
-        false => Chain::new(below).map(Some),
-    }
-}
-
 /// What is to be done, and to which files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -132,7 +123,7 @@ pub struct Plan {
 /// What a compaction did, or would do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Bytes of a unit, the smallest piece that the format can drop.
+    /// Bytes of a unit, the smallest piece that the format can remove.
     pub unit: u64,
     /// Bytes of the disk that are stored and read as zero. Where a unit is part of a larger block,
     /// that stays while something else in it is needed.
@@ -235,7 +226,7 @@ enum Fate {
 /// Gives `compactor` all that need not be stored.
 fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<Done> {
     let (unit, size) = (compactor.unit(), chain.size());
-    let below = parents(chain)?;
+    let below = chain.below(1);
     // The parent as the child sees it: cut, or followed by zeros.
     let parent = below.as_ref().map(|below| Resized::new(below, size));
     let parent = parent.as_ref().map(|parent| parent as &dyn Disk);
@@ -270,11 +261,11 @@ fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<D
                     Fate::Needed => done.needed += len,
                     Fate::Zero => {
                         done.zero += len;
-                        compactor.drop(range, Kind::Zero)?;
+                        compactor.remove(range, Kind::Zero)?;
                     }
                     Fate::Same => {
                         done.same += len;
-                        compactor.drop(range, Kind::Absent)?;
+                        compactor.remove(range, Kind::Absent)?;
                     }
                 }
             }

@@ -7,7 +7,7 @@
 use super::{Stamp, changes, child, hash, like::Like};
 use crate::{
     Chain, Disk, Error, ErrorKind, Format, InFile, Job, OpenOptions, Result,
-    format::{self, ParentSpec, Spec},
+    format::{self, Spec},
     lock, open,
     storage::ImageFile,
     target::{Counting, Output, OutputOptions, Target},
@@ -108,12 +108,7 @@ pub fn plan(image: &Chain, parent: &Chain, wish: &Wish) -> Result<Plan> {
     }
     let output = wish.output.clone().unwrap_or_else(|| top.path().to_owned());
     let mut warnings = like.lost;
-    if !child::place(parent, &output, wish.absolute)?.beneath {
-        warnings.push(format!(
-            "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
-            parent.top().path().display()
-        ));
-    }
+    warnings.extend(child::place(parent, &output, wish.absolute)?.warning);
     if image.size() != parent.size() {
         warnings.push(
             "it has another size than its new parent; other programs may refuse it".to_owned(),
@@ -243,7 +238,7 @@ impl Plan {
         job: &Job<'_>,
     ) -> Result<u64> {
         let like = Like::child(image.top(), self.created)?;
-        let place: ParentSpec = child::place(parent, &self.output, self.absolute)?.spec;
+        let place = child::place(parent, &self.output, self.absolute)?;
         let name = self.output.file_name().unwrap_or_default().display();
         let spec = Spec {
             size: image.size(),
@@ -251,7 +246,7 @@ impl Plan {
             name: &name.to_string(),
             ids: like.ids,
             level: LEVEL,
-            parent: Some(place),
+            parent: Some(place.spec),
             options: like.options,
         };
         let writer = self.format()?.create(target, &spec).in_file(&self.output)?;

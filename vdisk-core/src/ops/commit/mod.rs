@@ -8,7 +8,7 @@ mod apply;
 mod relink;
 mod view;
 
-use super::{Stamp, family};
+use super::{Stamp, family, in_place};
 use crate::{
     Chain, Disk, Error, ErrorKind, Identity, Ids, Layer, OpenOptions, Result, open,
     storage::{FileId, ImageFile},
@@ -94,9 +94,8 @@ pub struct Committed {
 pub fn plan(child: &Path, wish: &Wish<'_>, options: &OpenOptions<'_>) -> Result<Plan> {
     let chain = open(child, options)?;
     let layers = depth(&chain, wish.into)?;
-    let below = chain.layers().get(layers..).unwrap_or_default();
-    let target = Chain::new(below.to_vec())?;
-    let target = target.top();
+    let below = below(&chain, layers)?;
+    let target = below.top();
     if chain.size() > target.size() {
         let detail = format!(
             "has {} bytes, more than the {} of '{}': that must be resized first",
@@ -149,6 +148,14 @@ pub fn depth(chain: &Chain, into: Option<&Path>) -> Result<usize> {
     })
 }
 
+/// The target, above which are `layers` others, and what lies below it.
+fn below(chain: &Chain, layers: usize) -> Result<Chain> {
+    chain.below(layers).ok_or_else(|| {
+        let detail = format!("has no layer {layers}");
+        Error::new(ErrorKind::Usage, "chain", detail).path(chain.top().path())
+    })
+}
+
 fn renewal(layer: &Arc<Layer>, now: u64) -> Renewal {
     let ids = Ids::random(now);
     let from = layer.facts().identity;
@@ -187,7 +194,7 @@ fn siblings(
     let own: Vec<FileId> = chain.layers().iter().filter_map(|l| l.file_id()).collect();
     let id_of = |path: &Path| fs::metadata(path).ok().map(|m| FileId::of(&m));
     let mut folders: Vec<&Path> = Vec::new();
-    let of_chain = chain.layers().iter().map(|l| folder(l.path()));
+    let of_chain = chain.layers().iter().map(|l| in_place::folder(l.path()));
     for path in of_chain.chain(wish.folders.iter().map(PathBuf::as_path)) {
         if folders.iter().all(|known| id_of(known) != id_of(path)) {
             folders.push(path);
@@ -211,13 +218,6 @@ fn siblings(
         }
     }
     Ok(found)
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// The files of the target, which lies below `layers` others, then of those.
