@@ -36,6 +36,8 @@ pub(crate) const DIFFERENCING: u32 = 4;
 pub(crate) const FOOTER_CHECKSUM: Range<usize> = 64..68;
 /// Where the creator, its version and its system lie in the footer.
 pub(crate) const FOOTER_CREATOR: Range<usize> = 28..40;
+/// Where the original size lies in the footer.
+pub(crate) const FOOTER_ORIGINAL_SIZE: Range<usize> = 40..48;
 /// Where the current size lies in the footer.
 pub(crate) const FOOTER_SIZE: Range<usize> = 48..56;
 /// Where the geometry lies in the footer.
@@ -75,6 +77,7 @@ pub(crate) struct Footer {
     pub(crate) creator_app: [u8; 4],
     pub(crate) creator_version: u32,
     pub(crate) creator_os: [u8; 4],
+    /// Bytes of the disk when it was made, says the specification; libvhdi takes it for the size now.
     pub(crate) original_size: u64,
     /// The virtual size in bytes.
     pub(crate) current_size: u64,

@@ -2,11 +2,18 @@
 //!
 //! The table must have an entry for each block. If there is no room for more where it lies, it goes
 //! to the end of the file: all programs find it by the header, and no block need move.
+//!
+//! The footer's *original size* follows the current one. The specification calls it the size at
+//! creation, but libvhdi takes it for the size of the disk, and would cut off what a disk has grown
+//! by. No program is known that needs the old one.
 
 use super::{
     bat::TABLE,
     bitmap::clear_bits,
-    disk_structs::{FOOTER_CREATOR, FOOTER_GEOMETRY, FOOTER_SIZE, HEADER_ENTRIES, HEADER_TABLE},
+    disk_structs::{
+        FOOTER_CREATOR, FOOTER_GEOMETRY, FOOTER_ORIGINAL_SIZE, FOOTER_SIZE, HEADER_ENTRIES,
+        HEADER_TABLE,
+    },
     geometry::geometry,
     sound::{Sound, Tail},
     table::Table,
@@ -31,7 +38,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// For the image `sound` with a disk of `size` bytes. The original size stays.
+    /// For the image `sound` with a disk of `size` bytes.
     pub(super) fn new(sound: &Sound, size: u64) -> Self {
         let geometry = geometry(size);
         let mut footer = sound.found.footer.clone();
@@ -50,6 +57,8 @@ impl Wanted {
     /// As fields to be written to a footer.
     pub(super) fn fields(&self) -> Vec<(Range<usize>, &[u8])> {
         let mut fields = vec![
+            // So that libvhdi sees the same size as all others.
+            (FOOTER_ORIGINAL_SIZE, self.size.as_slice()),
             (FOOTER_SIZE, self.size.as_slice()),
             (FOOTER_GEOMETRY, self.geometry.as_slice()),
         ];
