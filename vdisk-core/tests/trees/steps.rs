@@ -47,11 +47,15 @@ pub(crate) enum Step {
     Base {
         shape: u8,
         block: u8,
-        sectors: u16,
+        sectors: u32,
         edits: Vec<Edit>,
     },
     /// A child that reads as its parent.
-    Clone { of: u8, shape: u8, block: u8 },
+    Clone {
+        of: u8,
+        shape: u8,
+        block: u8,
+    },
     /// Something else in an image that has no children.
     Write {
         leaf: u8,
@@ -66,11 +70,40 @@ pub(crate) enum Step {
         keep: bool,
     },
     /// A child gets another parent, or a full disk its first.
-    Rebase { image: u8, onto: u8 },
-    Compact { image: u8 },
-    Resize { image: u8, sectors: u16, force: bool },
+    Rebase {
+        image: u8,
+        onto: u8,
+    },
+    Compact {
+        image: u8,
+    },
+    Resize {
+        image: u8,
+        sectors: u32,
+        force: bool,
+    },
     /// A chain as a new disk.
-    Flatten { image: u8, shape: u8, block: u8 },
+    Flatten {
+        image: u8,
+        shape: u8,
+        block: u8,
+    },
+}
+
+impl Step {
+    /// What it does, in a word.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Base { .. } => "base",
+            Self::Clone { .. } => "clone",
+            Self::Write { .. } => "write",
+            Self::Commit { .. } => "commit",
+            Self::Rebase { .. } => "rebase",
+            Self::Compact { .. } => "compact",
+            Self::Resize { .. } => "resize",
+            Self::Flatten { .. } => "flatten",
+        }
+    }
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
@@ -86,9 +119,15 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     prop::collection::vec(edit, 1..5)
 }
 
-/// Sizes around a few blocks, mostly odd.
-fn sectors() -> impl Strategy<Value = u16> {
-    prop_oneof![1..40u16, 1000..5000u16, 1000..5000u16, (1..5u16).prop_map(|n| n * 1024)]
+/// Sizes around a few blocks, mostly odd; seldom, around what a table holds.
+fn sectors() -> impl Strategy<Value = u32> {
+    let blocks = (1..5u32).prop_map(|n| n * 2048);
+    prop_oneof![
+        4 => 1..40u32,
+        16 => 1000..5000u32,
+        4 => blocks,
+        1 => 65_000..66_000u32,
+    ]
 }
 
 pub(crate) fn base() -> impl Strategy<Value = Step> {
@@ -114,7 +153,8 @@ pub(crate) fn clone() -> impl Strategy<Value = Step> {
 /// A change that is made in place.
 pub(crate) fn in_place() -> impl Strategy<Value = Step> {
     let keep = prop::bool::weighted(0.2);
-    let commit = (any::<u8>(), any::<u8>(), any::<bool>(), keep);
+    let orphan = prop::bool::weighted(0.7);
+    let commit = (any::<u8>(), any::<u8>(), orphan, keep);
     let commit = commit.prop_map(|(child, depth, orphan, keep)| Step::Commit {
         child,
         depth,
@@ -179,6 +219,14 @@ fn made(model: Model) -> Fate {
 /// The most images in a tree.
 const IMAGES: usize = 8;
 
+/// Often the last, so that trees grow deep.
+fn pick_late(from: &[usize], number: u8) -> Option<usize> {
+    match number {
+        0..128 => pick(from, number),
+        _ => from.last().copied(),
+    }
+}
+
 fn pick<T: Copy>(from: &[T], number: u8) -> Option<T> {
     let index = usize::from(number).checked_rem(from.len())?;
     Some(from[index])
@@ -186,9 +234,13 @@ fn pick<T: Copy>(from: &[T], number: u8) -> Option<T> {
 
 fn shape_of(step: &Step, model: &Model) -> Option<Shape> {
     match *step {
-        Step::Base { shape, .. } | Step::Flatten { shape, .. } => pick(&shapes(false), shape),
+        Step::Base { shape, .. } | Step::Flatten { shape, .. } => {
+            let mut all = shapes(false);
+            all.retain(|s| model.kinds.contains(&s.0.name()));
+            pick(&all, shape)
+        }
         Step::Clone { of, shape, .. } => {
-            let parent = model.node(pick(&model.alive(), of)?).format;
+            let parent = model.node(pick_late(&model.alive(), of)?).format;
             let mut all = shapes(true);
             all.retain(|s| fits(s.0.name(), parent));
             pick(&all, shape)
@@ -251,7 +303,9 @@ impl Tree {
         let alive = model.alive();
         match *step {
             Step::Base { .. } | Step::Clone { .. } | Step::Flatten { .. } => self.new_image(step),
-            Step::Write { leaf, ref edits, .. } => {
+            Step::Write {
+                leaf, ref edits, ..
+            } => {
                 let Some(index) = pick(&self.leaves(), leaf) else {
                     return Fate::Skip;
                 };
@@ -289,7 +343,7 @@ impl Tree {
                 sectors,
                 force,
             } => match pick(&alive, image) {
-                Some(index) => self.resized(index, usize::from(sectors) * 512, force),
+                Some(index) => self.resized(index, sectors as usize * 512, force),
                 None => Fate::Skip,
             },
         }
@@ -333,11 +387,11 @@ impl Tree {
             Step::Base {
                 sectors, ref edits, ..
             } => {
-                let disk = vec![0; usize::from(sectors) * 512];
+                let disk = vec![0; sectors as usize * 512];
                 (None, edited(disk, edits).0)
             }
             Step::Clone { of, .. } => {
-                let of = pick(&alive, of).unwrap();
+                let of = pick_late(&alive, of).unwrap();
                 (Some(of), model.node(of).bytes.clone())
             }
             Step::Flatten { image, .. } => match pick(&alive, image) {
@@ -360,7 +414,7 @@ impl Tree {
     fn committed(&self, child: u8, depth: u8) -> Option<(usize, usize)> {
         let mut children = self.model.alive();
         children.retain(|i| self.model.node(*i).parent.is_some());
-        let child = pick(&children, child)?;
+        let child = pick_late(&children, child)?;
         let most = self.model.ancestors(child).len();
         Some((child, usize::from(depth) % most + 1))
     }
@@ -492,7 +546,10 @@ impl Tree {
                     now: 1_000_000_000,
                 };
                 let plan = commit::plan(&self.model.node(child).path, &wish, &options)?;
-                assert_eq!(sorted(&plan.siblings), self.paths(&self.siblings(child, depth)));
+                assert_eq!(
+                    sorted(&plan.siblings),
+                    self.paths(&self.siblings(child, depth))
+                );
                 let would = plan.rehearse(&options, &job);
                 let done = plan.apply(&options, medium, &job)?;
                 assert_eq!(would.unwrap(), done);
@@ -616,6 +673,24 @@ impl Tree {
             writer.finish()
         })?;
         Ok(())
+    }
+
+    /// The image that `step` changes, or whose kind is that of the new one.
+    pub(crate) fn subject(&self, step: &Step) -> Option<usize> {
+        let alive = self.model.alive();
+        match *step {
+            Step::Write { leaf, .. } => pick(&self.leaves(), leaf),
+            Step::Commit { child, depth, .. } => {
+                let (child, depth) = self.committed(child, depth)?;
+                Some(self.model.ancestors(child)[depth - 1])
+            }
+            Step::Rebase { image, .. }
+            | Step::Compact { image }
+            | Step::Resize { image, .. }
+            | Step::Flatten { image, .. } => pick(&alive, image),
+            Step::Clone { of, .. } => pick_late(&alive, of),
+            Step::Base { .. } => None,
+        }
     }
 
     /// Makes `step`, and compares all with the model. False if there was nothing to do.
