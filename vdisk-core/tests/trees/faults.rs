@@ -5,7 +5,7 @@ use crate::{
     kinds,
     model::{Model, Tree},
     runner,
-    steps::{Fate, Step, Unflushed, base, clone, in_place, write},
+    steps::{Fate, Step, Unflushed, base, clone, commit, compact, resize, write},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use std::{
@@ -67,12 +67,11 @@ impl Medium for Counting {
     }
 }
 
-/// Disks and what grows on them; then changes in place, each of which is made alone.
+/// Disks and what grows on them; then one change of each kind, each of which is made alone.
 fn stories() -> impl Strategy<Value = (Vec<Step>, Vec<Step>)> {
-    let grown = prop_oneof![3 => clone(), 4 => write(), 1 => in_place()];
+    let grown = prop_oneof![6 => clone(), 8 => write(), 1 => commit(), 1 => resize()];
     let grown = prop::collection::vec(grown, 2..8);
-    let last = prop_oneof![5 => in_place(), 1 => write()];
-    let last = prop::collection::vec(last, 1..6);
+    let last = (commit(), compact(), resize(), write()).prop_map(|(a, b, c, d)| vec![a, b, c, d]);
     (prop::collection::vec(base(), 1..3), grown, last).prop_map(|(mut all, grown, last)| {
         all.extend(grown);
         (all, last)

@@ -30,6 +30,9 @@ impl Medium for Unflushed {
     }
 }
 
+/// The byte of an edit that writes what the parent reads, so that it need not be stored.
+const PARENT: u8 = 1;
+
 /// A stretch of a disk: where in it, how many sectors, and the byte that they repeat.
 #[derive(Clone, Debug)]
 pub(crate) struct Edit {
@@ -108,7 +111,7 @@ impl Step {
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let sectors = prop_oneof![1..9u16, 1..9u16, 100..300u16, 1000..2500u16];
-    let byte = prop_oneof![Just(0u8), any::<u8>()];
+    let byte = prop_oneof![2 => Just(0u8), 1 => Just(PARENT), 3 => any::<u8>()];
     let edit = (any::<u16>(), sectors, byte, any::<bool>());
     let edit = edit.prop_map(|(at, sectors, byte, stored)| Edit {
         at,
@@ -150,25 +153,29 @@ pub(crate) fn clone() -> impl Strategy<Value = Step> {
     any::<(u8, u8, u8)>().prop_map(|(of, shape, block)| Step::Clone { of, shape, block })
 }
 
-/// A change that is made in place.
-pub(crate) fn in_place() -> impl Strategy<Value = Step> {
+pub(crate) fn commit() -> impl Strategy<Value = Step> {
     let keep = prop::bool::weighted(0.2);
     let orphan = prop::bool::weighted(0.7);
     let commit = (any::<u8>(), any::<u8>(), orphan, keep);
-    let commit = commit.prop_map(|(child, depth, orphan, keep)| Step::Commit {
+    commit.prop_map(|(child, depth, orphan, keep)| Step::Commit {
         child,
         depth,
         orphan,
         keep,
-    });
+    })
+}
+
+pub(crate) fn resize() -> impl Strategy<Value = Step> {
     let resize = (any::<u8>(), sectors(), any::<bool>());
-    let resize = resize.prop_map(|(image, sectors, force)| Step::Resize {
+    resize.prop_map(|(image, sectors, force)| Step::Resize {
         image,
         sectors,
         force,
-    });
-    let compact = any::<u8>().prop_map(|image| Step::Compact { image });
-    prop_oneof![4 => commit, 2 => resize, 2 => compact]
+    })
+}
+
+pub(crate) fn compact() -> impl Strategy<Value = Step> {
+    any::<u8>().prop_map(|image| Step::Compact { image })
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -183,7 +190,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => base(),
         5 => clone(),
         8 => write(),
-        6 => in_place(),
+        4 => commit(),
+        2 => compact(),
+        2 => resize(),
         4 => rebase,
         1 => flatten,
     ]
@@ -249,18 +258,23 @@ fn shape_of(step: &Step, model: &Model) -> Option<Shape> {
     }
 }
 
-/// What `edits` make of `bytes`, and which of its sectors they touch: with data or with zeros.
-fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
+/// What `edits` make of `bytes`, whose parent reads as `below`, and which of its sectors they touch:
+/// with data or with zeros.
+fn edited(mut bytes: Vec<u8>, below: &[u8], edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
     let sectors = bytes.len() / 512;
     let mut touched = vec![None; sectors];
     for (number, edit) in edits.iter().enumerate() {
-        let start = usize::from(edit.at) * sectors >> 16;
+        let start = (usize::from(edit.at) * sectors) >> 16;
         let end = sectors.min(start + usize::from(edit.sectors));
         for sector in start..end {
-            // Not one byte only, so that misplaced sectors are seen.
-            let byte = (edit.byte ^ sector as u8).rotate_left(number as u32) | 1;
-            let byte = if edit.byte == 0 { 0 } else { byte };
-            bytes[sector * 512..][..512].fill(byte);
+            let at = sector * 512..(sector + 1) * 512;
+            let target = &mut bytes[at.clone()];
+            match (edit.byte, below.get(at)) {
+                (0, _) | (PARENT, None) => target.fill(0),
+                (PARENT, Some(below)) => target.copy_from_slice(below),
+                // Not one byte only, so that misplaced sectors are seen.
+                (byte, _) => target.fill((byte ^ sector as u8).rotate_left(number as u32) | 1),
+            }
             touched[sector] = Some(edit.byte != 0 || edit.stored);
         }
     }
@@ -313,8 +327,7 @@ impl Tree {
                     return Fate::Refuse(ErrorKind::Unsupported);
                 }
                 let mut model = model.clone();
-                let node = model.node_mut(index);
-                node.bytes = edited(std::mem::take(&mut node.bytes), edits).0;
+                model.node_mut(index).bytes = self.edited(index, edits).0;
                 made(model)
             }
             Step::Commit { .. } => self.commit(step),
@@ -347,6 +360,12 @@ impl Tree {
                 None => Fate::Skip,
             },
         }
+    }
+
+    fn edited(&self, index: usize, edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
+        let Node { bytes, parent, .. } = self.model.node(index);
+        let below = parent.map(|i| self.model.node(i).bytes.as_slice());
+        edited(bytes.clone(), below.unwrap_or_default(), edits)
     }
 
     fn leaves(&self) -> Vec<usize> {
@@ -388,7 +407,7 @@ impl Tree {
                 sectors, ref edits, ..
             } => {
                 let disk = vec![0; sectors as usize * 512];
-                (None, edited(disk, edits).0)
+                (None, edited(disk, &[], edits).0)
             }
             Step::Clone { of, .. } => {
                 let of = pick_late(&alive, of).unwrap();
@@ -635,7 +654,7 @@ impl Tree {
         let mut writer = shape.0.create(&mut output, &spec)?;
         match *step {
             Step::Base { ref edits, .. } if shape.1.name != "streamOptimized" => {
-                let touched = edited(vec![0; node.bytes.len()], edits).1;
+                let touched = edited(vec![0; node.bytes.len()], &[], edits).1;
                 give(&mut *writer, &node.bytes, &touched)?;
                 writer.finish()?;
             }
@@ -666,7 +685,7 @@ impl Tree {
             },
             ids: renew.then(|| Ids::random(1_000_000_001)),
         };
-        let (bytes, touched) = edited(self.model.node(leaf).bytes.clone(), edits);
+        let (bytes, touched) = self.edited(leaf, edits);
         transaction::run(&work, |t| {
             let mut writer = layer.format().update(&layer, t, &update)?;
             give(&mut *writer, &bytes, &touched)?;
