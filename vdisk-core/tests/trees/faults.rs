@@ -4,6 +4,7 @@
 use crate::{
     kinds,
     model::{Model, Tree},
+    peers::nobody_starts,
     runner,
     steps::{Fate, Step, Unflushed, base, clone, commit, compact, resize, write},
 };
@@ -132,6 +133,7 @@ impl Scene<'_> {
     }
 
     fn undo(&self, good: u64, what: &str) {
+        let _guard = nobody_starts();
         // The way back can be cut short, too.
         let cut: Result<_, Error> =
             transaction::undo(&self.main, &Faulty::new(Fault::Torn, good % 7));
@@ -142,6 +144,7 @@ impl Scene<'_> {
     }
 
     fn resume(&self, good: u64, what: &str) {
+        let _guard = nobody_starts();
         let (options, job) = (self.tree.options(), Job::default());
         let resume = |medium: &dyn Medium| redo::resume(&self.main, &options, medium, &job);
         let cut = resume(&Faulty::new(Fault::Killed, good));

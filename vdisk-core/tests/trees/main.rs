@@ -4,6 +4,7 @@
 
 mod faults;
 mod model;
+mod peers;
 mod steps;
 
 use model::Tree;

@@ -1,6 +1,9 @@
 //! What can be done to a tree of images: by the model, and by the library as the program calls it.
 
-use crate::model::{Model, Node, Shape, Tree, fits, shapes};
+use crate::{
+    model::{Model, Node, Shape, Tree, fits, shapes},
+    peers::nobody_starts,
+};
 use proptest::prelude::*;
 use std::{
     fs::{self, File},
@@ -539,6 +542,7 @@ impl Tree {
 
     /// Has the library make `step`.
     pub(crate) fn perform(&self, step: &Step, medium: &dyn Medium) -> Result<()> {
+        let _guard = nobody_starts();
         let (options, job) = (self.options(), Job::default());
         let alive = self.model.alive();
         let path = |number: u8| &self.model.node(pick(&alive, number).unwrap()).path;
