@@ -28,6 +28,9 @@ impl Medium for Unflushed {
     fn sync(&self, _: &File) -> io::Result<()> {
         Ok(())
     }
+    fn publish(&self, file: tempfile::NamedTempFile, path: &Path) -> io::Result<File> {
+        file.persist_noclobber(path).map_err(|e| e.error)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
