@@ -1,9 +1,6 @@
 //! A folder with a tree of images, and the byte array that each of them must read as.
 
-use std::{
-    fs,
-    path::PathBuf,
-};
+use std::{fs, path::PathBuf};
 use vdisk_core::{
     Chain, Disk, FORMATS, FileResolver, Format, Job, Layer, OpenOptions, Result, Subformat,
     check::Severity, open, open_layer, ops::check, testing,
@@ -37,8 +34,10 @@ pub(crate) struct Node {
 }
 
 /// All images. An index is that of an image for ever; those that are lost are `None`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Model {
+    /// The formats that new disks may have.
+    pub(crate) kinds: &'static [&'static str],
     pub(crate) nodes: Vec<Option<Node>>,
 }
 
@@ -85,11 +84,14 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(kinds: &'static [&'static str]) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             resolver: FileResolver::default(),
-            model: Model::default(),
+            model: Model {
+                kinds,
+                nodes: Vec::new(),
+            },
         }
     }
 

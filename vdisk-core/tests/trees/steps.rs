@@ -1,6 +1,9 @@
 //! What can be done to a tree of images: by the model, and by the library as the program calls it.
 
-use crate::model::{Model, Node, Shape, Tree, fits, shapes};
+use crate::{
+    model::{Model, Node, Shape, Tree, fits, shapes},
+    peers::nobody_starts,
+};
 use proptest::prelude::*;
 use std::{
     fs::{self, File},
@@ -25,10 +28,16 @@ impl Medium for Unflushed {
     fn sync(&self, _: &File) -> io::Result<()> {
         Ok(())
     }
+    fn publish(&self, file: tempfile::NamedTempFile, path: &Path) -> io::Result<File> {
+        file.persist_noclobber(path).map_err(|e| e.error)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
 }
+
+/// The byte of an edit that writes what the parent reads, so that it need not be stored.
+const PARENT: u8 = 1;
 
 /// A stretch of a disk: where in it, how many sectors, and the byte that they repeat.
 #[derive(Clone, Debug)]
@@ -47,11 +56,15 @@ pub(crate) enum Step {
     Base {
         shape: u8,
         block: u8,
-        sectors: u16,
+        sectors: u32,
         edits: Vec<Edit>,
     },
     /// A child that reads as its parent.
-    Clone { of: u8, shape: u8, block: u8 },
+    Clone {
+        of: u8,
+        shape: u8,
+        block: u8,
+    },
     /// Something else in an image that has no children.
     Write {
         leaf: u8,
@@ -66,16 +79,45 @@ pub(crate) enum Step {
         keep: bool,
     },
     /// A child gets another parent, or a full disk its first.
-    Rebase { image: u8, onto: u8 },
-    Compact { image: u8 },
-    Resize { image: u8, sectors: u16, force: bool },
+    Rebase {
+        image: u8,
+        onto: u8,
+    },
+    Compact {
+        image: u8,
+    },
+    Resize {
+        image: u8,
+        sectors: u32,
+        force: bool,
+    },
     /// A chain as a new disk.
-    Flatten { image: u8, shape: u8, block: u8 },
+    Flatten {
+        image: u8,
+        shape: u8,
+        block: u8,
+    },
+}
+
+impl Step {
+    /// What it does, in a word.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Base { .. } => "base",
+            Self::Clone { .. } => "clone",
+            Self::Write { .. } => "write",
+            Self::Commit { .. } => "commit",
+            Self::Rebase { .. } => "rebase",
+            Self::Compact { .. } => "compact",
+            Self::Resize { .. } => "resize",
+            Self::Flatten { .. } => "flatten",
+        }
+    }
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let sectors = prop_oneof![1..9u16, 1..9u16, 100..300u16, 1000..2500u16];
-    let byte = prop_oneof![Just(0u8), any::<u8>()];
+    let byte = prop_oneof![2 => Just(0u8), 1 => Just(PARENT), 3 => any::<u8>()];
     let edit = (any::<u16>(), sectors, byte, any::<bool>());
     let edit = edit.prop_map(|(at, sectors, byte, stored)| Edit {
         at,
@@ -86,9 +128,15 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     prop::collection::vec(edit, 1..5)
 }
 
-/// Sizes around a few blocks, mostly odd.
-fn sectors() -> impl Strategy<Value = u16> {
-    prop_oneof![1..40u16, 1000..5000u16, 1000..5000u16, (1..5u16).prop_map(|n| n * 1024)]
+/// Sizes around a few blocks, mostly odd; seldom, around what a table holds.
+fn sectors() -> impl Strategy<Value = u32> {
+    let blocks = (1..5u32).prop_map(|n| n * 2048);
+    prop_oneof![
+        4 => 1..40u32,
+        16 => 1000..5000u32,
+        4 => blocks,
+        1 => 65_000..66_000u32,
+    ]
 }
 
 pub(crate) fn base() -> impl Strategy<Value = Step> {
@@ -111,24 +159,29 @@ pub(crate) fn clone() -> impl Strategy<Value = Step> {
     any::<(u8, u8, u8)>().prop_map(|(of, shape, block)| Step::Clone { of, shape, block })
 }
 
-/// A change that is made in place.
-pub(crate) fn in_place() -> impl Strategy<Value = Step> {
+pub(crate) fn commit() -> impl Strategy<Value = Step> {
     let keep = prop::bool::weighted(0.2);
-    let commit = (any::<u8>(), any::<u8>(), any::<bool>(), keep);
-    let commit = commit.prop_map(|(child, depth, orphan, keep)| Step::Commit {
+    let orphan = prop::bool::weighted(0.7);
+    let commit = (any::<u8>(), any::<u8>(), orphan, keep);
+    commit.prop_map(|(child, depth, orphan, keep)| Step::Commit {
         child,
         depth,
         orphan,
         keep,
-    });
+    })
+}
+
+pub(crate) fn resize() -> impl Strategy<Value = Step> {
     let resize = (any::<u8>(), sectors(), any::<bool>());
-    let resize = resize.prop_map(|(image, sectors, force)| Step::Resize {
+    resize.prop_map(|(image, sectors, force)| Step::Resize {
         image,
         sectors,
         force,
-    });
-    let compact = any::<u8>().prop_map(|image| Step::Compact { image });
-    prop_oneof![4 => commit, 2 => resize, 2 => compact]
+    })
+}
+
+pub(crate) fn compact() -> impl Strategy<Value = Step> {
+    any::<u8>().prop_map(|image| Step::Compact { image })
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -143,7 +196,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => base(),
         5 => clone(),
         8 => write(),
-        6 => in_place(),
+        4 => commit(),
+        2 => compact(),
+        2 => resize(),
         4 => rebase,
         1 => flatten,
     ]
@@ -179,6 +234,14 @@ fn made(model: Model) -> Fate {
 /// The most images in a tree.
 const IMAGES: usize = 8;
 
+/// Often the last, so that trees grow deep.
+fn pick_late(from: &[usize], number: u8) -> Option<usize> {
+    match number {
+        0..128 => pick(from, number),
+        _ => from.last().copied(),
+    }
+}
+
 fn pick<T: Copy>(from: &[T], number: u8) -> Option<T> {
     let index = usize::from(number).checked_rem(from.len())?;
     Some(from[index])
@@ -186,9 +249,13 @@ fn pick<T: Copy>(from: &[T], number: u8) -> Option<T> {
 
 fn shape_of(step: &Step, model: &Model) -> Option<Shape> {
     match *step {
-        Step::Base { shape, .. } | Step::Flatten { shape, .. } => pick(&shapes(false), shape),
+        Step::Base { shape, .. } | Step::Flatten { shape, .. } => {
+            let mut all = shapes(false);
+            all.retain(|s| model.kinds.contains(&s.0.name()));
+            pick(&all, shape)
+        }
         Step::Clone { of, shape, .. } => {
-            let parent = model.node(pick(&model.alive(), of)?).format;
+            let parent = model.node(pick_late(&model.alive(), of)?).format;
             let mut all = shapes(true);
             all.retain(|s| fits(s.0.name(), parent));
             pick(&all, shape)
@@ -197,18 +264,23 @@ fn shape_of(step: &Step, model: &Model) -> Option<Shape> {
     }
 }
 
-/// What `edits` make of `bytes`, and which of its sectors they touch: with data or with zeros.
-fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
+/// What `edits` make of `bytes`, whose parent reads as `below`, and which of its sectors they touch:
+/// with data or with zeros.
+fn edited(mut bytes: Vec<u8>, below: &[u8], edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
     let sectors = bytes.len() / 512;
     let mut touched = vec![None; sectors];
     for (number, edit) in edits.iter().enumerate() {
-        let start = usize::from(edit.at) * sectors >> 16;
+        let start = (usize::from(edit.at) * sectors) >> 16;
         let end = sectors.min(start + usize::from(edit.sectors));
         for sector in start..end {
-            // Not one byte only, so that misplaced sectors are seen.
-            let byte = (edit.byte ^ sector as u8).rotate_left(number as u32) | 1;
-            let byte = if edit.byte == 0 { 0 } else { byte };
-            bytes[sector * 512..][..512].fill(byte);
+            let at = sector * 512..(sector + 1) * 512;
+            let target = &mut bytes[at.clone()];
+            match (edit.byte, below.get(at)) {
+                (0, _) | (PARENT, None) => target.fill(0),
+                (PARENT, Some(below)) => target.copy_from_slice(below),
+                // Not one byte only, so that misplaced sectors are seen.
+                (byte, _) => target.fill((byte ^ sector as u8).rotate_left(number as u32) | 1),
+            }
             touched[sector] = Some(edit.byte != 0 || edit.stored);
         }
     }
@@ -251,7 +323,9 @@ impl Tree {
         let alive = model.alive();
         match *step {
             Step::Base { .. } | Step::Clone { .. } | Step::Flatten { .. } => self.new_image(step),
-            Step::Write { leaf, ref edits, .. } => {
+            Step::Write {
+                leaf, ref edits, ..
+            } => {
                 let Some(index) = pick(&self.leaves(), leaf) else {
                     return Fate::Skip;
                 };
@@ -259,8 +333,7 @@ impl Tree {
                     return Fate::Refuse(ErrorKind::Unsupported);
                 }
                 let mut model = model.clone();
-                let node = model.node_mut(index);
-                node.bytes = edited(std::mem::take(&mut node.bytes), edits).0;
+                model.node_mut(index).bytes = self.edited(index, edits).0;
                 made(model)
             }
             Step::Commit { .. } => self.commit(step),
@@ -289,10 +362,16 @@ impl Tree {
                 sectors,
                 force,
             } => match pick(&alive, image) {
-                Some(index) => self.resized(index, usize::from(sectors) * 512, force),
+                Some(index) => self.resized(index, sectors as usize * 512, force),
                 None => Fate::Skip,
             },
         }
+    }
+
+    fn edited(&self, index: usize, edits: &[Edit]) -> (Vec<u8>, Vec<Option<bool>>) {
+        let Node { bytes, parent, .. } = self.model.node(index);
+        let below = parent.map(|i| self.model.node(i).bytes.as_slice());
+        edited(bytes.clone(), below.unwrap_or_default(), edits)
     }
 
     fn leaves(&self) -> Vec<usize> {
@@ -333,11 +412,11 @@ impl Tree {
             Step::Base {
                 sectors, ref edits, ..
             } => {
-                let disk = vec![0; usize::from(sectors) * 512];
-                (None, edited(disk, edits).0)
+                let disk = vec![0; sectors as usize * 512];
+                (None, edited(disk, &[], edits).0)
             }
             Step::Clone { of, .. } => {
-                let of = pick(&alive, of).unwrap();
+                let of = pick_late(&alive, of).unwrap();
                 (Some(of), model.node(of).bytes.clone())
             }
             Step::Flatten { image, .. } => match pick(&alive, image) {
@@ -360,7 +439,7 @@ impl Tree {
     fn committed(&self, child: u8, depth: u8) -> Option<(usize, usize)> {
         let mut children = self.model.alive();
         children.retain(|i| self.model.node(*i).parent.is_some());
-        let child = pick(&children, child)?;
+        let child = pick_late(&children, child)?;
         let most = self.model.ancestors(child).len();
         Some((child, usize::from(depth) % most + 1))
     }
@@ -466,6 +545,7 @@ impl Tree {
 
     /// Has the library make `step`.
     pub(crate) fn perform(&self, step: &Step, medium: &dyn Medium) -> Result<()> {
+        let _guard = nobody_starts();
         let (options, job) = (self.options(), Job::default());
         let alive = self.model.alive();
         let path = |number: u8| &self.model.node(pick(&alive, number).unwrap()).path;
@@ -492,7 +572,10 @@ impl Tree {
                     now: 1_000_000_000,
                 };
                 let plan = commit::plan(&self.model.node(child).path, &wish, &options)?;
-                assert_eq!(sorted(&plan.siblings), self.paths(&self.siblings(child, depth)));
+                assert_eq!(
+                    sorted(&plan.siblings),
+                    self.paths(&self.siblings(child, depth))
+                );
                 let would = plan.rehearse(&options, &job);
                 let done = plan.apply(&options, medium, &job)?;
                 assert_eq!(would.unwrap(), done);
@@ -578,7 +661,7 @@ impl Tree {
         let mut writer = shape.0.create(&mut output, &spec)?;
         match *step {
             Step::Base { ref edits, .. } if shape.1.name != "streamOptimized" => {
-                let touched = edited(vec![0; node.bytes.len()], edits).1;
+                let touched = edited(vec![0; node.bytes.len()], &[], edits).1;
                 give(&mut *writer, &node.bytes, &touched)?;
                 writer.finish()?;
             }
@@ -609,13 +692,31 @@ impl Tree {
             },
             ids: renew.then(|| Ids::random(1_000_000_001)),
         };
-        let (bytes, touched) = edited(self.model.node(leaf).bytes.clone(), edits);
+        let (bytes, touched) = self.edited(leaf, edits);
         transaction::run(&work, |t| {
             let mut writer = layer.format().update(&layer, t, &update)?;
             give(&mut *writer, &bytes, &touched)?;
             writer.finish()
         })?;
         Ok(())
+    }
+
+    /// The image that `step` changes, or whose kind is that of the new one.
+    pub(crate) fn subject(&self, step: &Step) -> Option<usize> {
+        let alive = self.model.alive();
+        match *step {
+            Step::Write { leaf, .. } => pick(&self.leaves(), leaf),
+            Step::Commit { child, depth, .. } => {
+                let (child, depth) = self.committed(child, depth)?;
+                Some(self.model.ancestors(child)[depth - 1])
+            }
+            Step::Rebase { image, .. }
+            | Step::Compact { image }
+            | Step::Resize { image, .. }
+            | Step::Flatten { image, .. } => pick(&alive, image),
+            Step::Clone { of, .. } => pick_late(&alive, of),
+            Step::Base { .. } => None,
+        }
     }
 
     /// Makes `step`, and compares all with the model. False if there was nothing to do.
