@@ -6,6 +6,7 @@ use crate::{
     exit::Exit,
     interrupted::{FLAGS, InterruptedArgs},
     output::{WriteArgs, Written},
+    profile::now,
     size::both,
     ui::{Report, Ui},
 };
@@ -13,7 +14,6 @@ use serde::Serialize;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
     Chain, Error, ErrorKind, Result,
@@ -82,13 +82,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     };
     let resolver = args.input.resolver();
     let options = args.input.options(&resolver);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let wish = Wish {
         into: args.into.as_deref(),
         folders: args.input.folders(),
         orphan: args.orphan_siblings,
         keep_identity: args.keep_uuid,
-        now: now.map_or(0, |d| d.as_secs()),
+        now: now(),
     };
     if let Some(output) = &args.to_new {
         return to_new(args, child, output, ui);
