@@ -68,11 +68,18 @@ impl Medium for Counting {
     }
 }
 
-/// Disks and what grows on them; then one change of each kind, each of which is made alone.
-fn stories() -> impl Strategy<Value = (Vec<Step>, Vec<Step>)> {
+/// Disks and what grows on them; then changes of each kind, each of which is made alone.
+fn stories() -> impl Strategy<Value = (Vec<Step>, [Vec<Step>; 4])> {
     let grown = prop_oneof![6 => clone(), 8 => write(), 1 => commit(), 1 => resize()];
     let grown = prop::collection::vec(grown, 2..8);
-    let last = (commit(), compact(), resize(), write()).prop_map(|(a, b, c, d)| vec![a, b, c, d]);
+    let few = 6..7;
+    let last = (
+        prop::collection::vec(commit(), few.clone()),
+        prop::collection::vec(compact(), few.clone()),
+        prop::collection::vec(resize(), few.clone()),
+        prop::collection::vec(write(), few),
+    );
+    let last = last.prop_map(|(a, b, c, d)| [a, b, c, d]);
     (prop::collection::vec(base(), 1..3), grown, last).prop_map(|(mut all, grown, last)| {
         all.extend(grown);
         (all, last)
@@ -212,8 +219,9 @@ fn a_change_that_fails_is_made_whole_or_not_at_all() {
         for step in &steps {
             tree.make(step);
         }
-        for step in &last {
-            if fail(&mut tree, step) {
+        for alike in &last {
+            // The first that changes anything.
+            if let Some(step) = alike.iter().find(|step| fail(&mut tree, step)) {
                 done.borrow_mut().insert(step.verb());
             }
         }

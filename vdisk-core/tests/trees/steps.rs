@@ -49,6 +49,14 @@ pub(crate) struct Edit {
     stored: bool,
 }
 
+/// The size that a disk gets, in sectors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Size {
+    Sectors(u32),
+    /// As another disk, and so many more or less.
+    Like(u8, i8),
+}
+
 /// Something to be done. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -88,7 +96,7 @@ pub(crate) enum Step {
     },
     Resize {
         image: u8,
-        sectors: u32,
+        size: Size,
         force: bool,
     },
     /// A chain as a new disk.
@@ -116,9 +124,11 @@ impl Step {
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    // Often the same places again.
+    let at = prop_oneof![any::<u16>(), (0..8u16).prop_map(|n| n << 13)];
     let sectors = prop_oneof![1..9u16, 1..9u16, 100..300u16, 1000..2500u16];
     let byte = prop_oneof![2 => Just(0u8), 1 => Just(PARENT), 3 => any::<u8>()];
-    let edit = (any::<u16>(), sectors, byte, any::<bool>());
+    let edit = (at, sectors, byte, any::<bool>());
     let edit = edit.prop_map(|(at, sectors, byte, stored)| Edit {
         at,
         sectors,
@@ -140,7 +150,15 @@ fn sectors() -> impl Strategy<Value = u32> {
 }
 
 pub(crate) fn base() -> impl Strategy<Value = Step> {
-    (any::<u8>(), any::<u8>(), sectors(), edits()).prop_map(|(shape, block, sectors, edits)| {
+    let full = (0..5000u16, 2..255u8).prop_map(|(sectors, byte)| Edit {
+        at: 0,
+        sectors,
+        byte,
+        stored: true,
+    });
+    let base = (any::<u8>(), any::<u8>(), sectors(), full, edits());
+    base.prop_map(|(shape, block, sectors, full, mut edits)| {
+        edits.insert(0, full);
         Step::Base {
             shape,
             block,
@@ -172,12 +190,13 @@ pub(crate) fn commit() -> impl Strategy<Value = Step> {
 }
 
 pub(crate) fn resize() -> impl Strategy<Value = Step> {
-    let resize = (any::<u8>(), sectors(), any::<bool>());
-    resize.prop_map(|(image, sectors, force)| Step::Resize {
-        image,
-        sectors,
-        force,
-    })
+    let few = prop_oneof![Just(0i8), any::<i8>()];
+    let size = prop_oneof![
+        sectors().prop_map(Size::Sectors),
+        (any::<u8>(), few).prop_map(|(image, few)| Size::Like(image, few)),
+    ];
+    let resize = (any::<u8>(), size, prop::bool::weighted(0.7));
+    resize.prop_map(|(image, size, force)| Step::Resize { image, size, force })
 }
 
 pub(crate) fn compact() -> impl Strategy<Value = Step> {
@@ -357,14 +376,21 @@ impl Tree {
                 Some(_) => made(model.clone()),
                 None => Fate::Skip,
             },
-            Step::Resize {
-                image,
-                sectors,
-                force,
-            } => match pick(&alive, image) {
-                Some(index) => self.resized(index, sectors as usize * 512, force),
+            Step::Resize { image, size, force } => match pick(&alive, image) {
+                Some(index) => self.resized(index, self.bytes(size), force),
                 None => Fate::Skip,
             },
+        }
+    }
+
+    fn bytes(&self, size: Size) -> usize {
+        match size {
+            Size::Sectors(sectors) => sectors as usize * 512,
+            Size::Like(image, more) => {
+                let other = pick(&self.model.alive(), image).unwrap();
+                let sectors = self.model.node(other).bytes.len() / 512;
+                sectors.saturating_add_signed(more.into()).max(1) * 512
+            }
         }
     }
 
@@ -601,13 +627,9 @@ impl Tree {
                 assert_eq!(would.unwrap(), done);
                 Ok(())
             }
-            Step::Resize {
-                image,
-                sectors,
-                force,
-            } => {
+            Step::Resize { image, size, force } => {
                 let wish = resize::Wish {
-                    size: u64::from(sectors) * 512,
+                    size: self.bytes(size) as u64,
                     fix_gpt: false,
                     force,
                     now: 1_000_000_000,
