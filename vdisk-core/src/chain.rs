@@ -57,6 +57,11 @@ impl Layer {
         self.image.files()
     }
 
+    /// Bytes that its files take on their medium.
+    pub fn stored_size(&self) -> u64 {
+        self.files().iter().map(|f| f.tag.allocated).sum()
+    }
+
     /// The name of the file that was opened.
     pub fn path(&self) -> &Path {
         self.files().first().map_or(Path::new(""), ImageFile::path)

@@ -520,12 +520,12 @@ fn a_folder_is_searched_for_disks_alone() {
 fn a_child_of_virtualbox_goes_on_naming_its_parent_by_uuid() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("x-flat.vmdk"), vec![1; 512]).unwrap();
     let uuid = |n: u8| format!("{n:02x}dc2fa1-0c4d-4f0f-8d3c-54a2d2f8f5b6");
     let disk = |name: &str, own: u8, parent: &str| {
+        std::fs::write(at(&format!("{own}-flat.vmdk")), vec![1; 512]).unwrap();
         let text = format!(
             "# Disk DescriptorFile\nversion=1\nCID={own:08x}\ncreateType=\"monolithicFlat\"\n\
-             RW 1 FLAT \"x-flat.vmdk\" 0\nddb.uuid.image=\"{}\"\n{parent}",
+             RW 1 FLAT \"{own}-flat.vmdk\" 0\nddb.uuid.image=\"{}\"\n{parent}",
             uuid(own)
         );
         std::fs::write(at(name), &text).unwrap();

@@ -38,7 +38,7 @@ impl Written {
 
     /// Adds what can only be told of `layer`, the finished image.
     pub(super) fn found(&mut self, layer: &Layer) {
-        self.stored_size = Some(layer.files().iter().map(|f| f.tag.allocated).sum());
+        self.stored_size = Some(layer.stored_size());
         self.identity = layer.facts().identity.map(|i| i.to_string());
     }
 

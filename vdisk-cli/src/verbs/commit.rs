@@ -8,6 +8,7 @@ use crate::{
     output::{WriteArgs, Written},
     profile::now,
     size::both,
+    totals::TotalsReport,
     ui::{Report, Ui},
 };
 use serde::Serialize;
@@ -150,12 +151,8 @@ struct CommitReport {
     data_size: u64,
     zero_size: u64,
     ranges: u64,
-    /// Bytes of the files.
-    written_size: u64,
-    /// Bytes of the journal.
-    saved_size: u64,
-    grown_size: u64,
-    cut_size: u64,
+    #[serde(flatten)]
+    totals: TotalsReport,
     identities: Vec<Renewed>,
     siblings: Vec<String>,
     dry_run: bool,
@@ -190,10 +187,7 @@ impl CommitReport {
             data_size: done.data,
             zero_size: done.zero,
             ranges: done.ranges,
-            written_size: done.totals.written,
-            saved_size: done.totals.saved,
-            grown_size: done.totals.grown,
-            cut_size: done.totals.cut,
+            totals: done.totals.into(),
             identities: plan.renewals.iter().filter_map(Renewed::of).collect(),
             siblings: plan.siblings.iter().map(|s| shown(s)).collect(),
             dry_run,
@@ -220,13 +214,7 @@ impl Report for CommitReport {
             writeln!(out, "orphaned: {}", printable(sibling))?;
         }
         if self.dry_run {
-            writeln!(
-                out,
-                "would write {}, save {} in a journal meanwhile, and make the files {} longer",
-                both(self.written_size),
-                both(self.saved_size),
-                both(self.grown_size)
-            )?;
+            self.totals.planned(out)?;
         }
         Ok(())
     }

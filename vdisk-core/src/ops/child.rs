@@ -48,6 +48,17 @@ pub fn check(parent: &Chain, format: &dyn Format) -> Result<()> {
     }
 }
 
+/// Fails with [`Usage`](ErrorKind::Usage) if `image` is part of what is to be its parent.
+pub(super) fn refuse_loop(parent: &Chain, image: &Layer) -> Result<()> {
+    let own = |id| image.files().iter().any(|f| f.tag.id == id);
+    if parent.files().any(|f| f.tag.id.is_some() && own(f.tag.id)) {
+        let detail = "is the image itself or has it as a parent: that would be a loop";
+        let path = parent.top().path();
+        return Err(Error::new(ErrorKind::Usage, "parent", detail).path(path));
+    }
+    Ok(())
+}
+
 /// How a child names its parent.
 #[derive(Clone, Debug)]
 pub struct Place {

@@ -59,12 +59,7 @@ pub fn plan(
     let layer = open_layer(path, options)?;
     let wanted = wanted(&layer)?.clone();
     child::check(parent, layer.format())?;
-    let own = layer.file_id();
-    if parent.files().any(|f| own.is_some() && f.tag.id == own) {
-        let detail = "is the image itself or has it as a parent: that would be a loop";
-        let path = parent.top().path();
-        return Err(Error::new(ErrorKind::Usage, "parent", detail).path(path));
-    }
+    child::refuse_loop(parent, &layer)?;
     let proof = if wanted.is(parent.top().facts()) {
         Proof::Identity
     } else if reads_the_same(layer, parent, options, job)? {

@@ -8,7 +8,7 @@ mod apply;
 mod relink;
 mod view;
 
-use super::{Stamp, family, in_place};
+use super::{Stamp, family, in_place, stamp};
 use crate::{
     Chain, Disk, Error, ErrorKind, Identity, Ids, Layer, OpenOptions, Result, open,
     storage::{FileId, ImageFile},
@@ -114,10 +114,7 @@ pub fn plan(child: &Path, wish: &Wish<'_>, options: &OpenOptions<'_>) -> Result<
             .collect(),
     };
     Ok(Plan {
-        files: files(&chain, layers)
-            .iter()
-            .map(|file| Stamp::of(file.path()))
-            .collect::<Result<_>>()?,
+        files: stamp::all(files(&chain, layers))?,
         child: child.to_owned(),
         target: target.path().to_owned(),
         layers,
@@ -200,15 +197,10 @@ fn siblings(
             folders.push(path);
         }
     }
-    let options = OpenOptions {
-        format: None,
-        verify: false,
-        ..*options
-    };
     let mut found: Vec<PathBuf> = Vec::new();
     for layer in changed {
         for folder in &folders {
-            for path in family::children(layer, folder, &options)? {
+            for path in family::children(layer, folder, options)? {
                 let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
                 let ours = id_of(&path).is_some_and(|id| own.contains(&id));
                 if !ours && !found.contains(&path) {

@@ -240,7 +240,7 @@ impl Member {
             format: layer.format().name(),
             subformat: facts.subformat.clone(),
             virtual_size: layer.size(),
-            stored_size: layer.files().iter().map(|f| f.tag.allocated).sum(),
+            stored_size: layer.stored_size(),
             identity: facts.identity,
             other_identity: facts.other_identity,
             parent: facts.parent.clone(),
