@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Layer, Result,
     format::Update,
-    is_zero,
+    is_zero, raw,
     storage::ImageFile,
     transaction::Transaction,
     units::{FileOffset, buffer_len, round_up},
@@ -144,9 +144,9 @@ impl<'a> Revision<'a> {
     }
 
     /// Says that nothing refers to `range` of the file any more.
-    pub(crate) fn release(&self, range: Range<u64>) -> Result<()> {
-        let end = range.end.min(self.file().size);
-        self.transaction.release(self.file(), range.start..end)
+    /// Returns how many bytes of it were no hole.
+    pub(crate) fn release(&self, range: Range<u64>) -> Result<u64> {
+        raw::give_back(self.transaction, self.file(), range)
     }
 
     /// Bytes of a sector bitmap, as they were before the change.
