@@ -12,7 +12,7 @@ use super::{
     space,
 };
 use crate::{
-    Error, ErrorKind, Layer, Result,
+    Error, Layer, Result,
     format::Update,
     is_zero, raw,
     storage::ImageFile,
@@ -287,30 +287,5 @@ impl<'a> Revision<'a> {
             transaction.write(file, *at, bytes)?;
         }
         Ok(())
-    }
-}
-
-impl Current {
-    /// The image of `layer`, which `update` is to change.
-    pub(crate) fn of(layer: &Layer, update: &Update<'_>) -> Result<Self> {
-        let Some(file) = layer.files().first() else {
-            return Err(Error::new(ErrorKind::Usage, "image", "has no file"));
-        };
-        let current = Self::read(file).map_err(|e| e.path(file.path()))?;
-        if update.context.overlay && !current.metadata.has_parent {
-            let detail = "names no parent: it cannot be changed as the overlay of one";
-            return Err(Error::new(ErrorKind::Unsupported, "image", detail).path(file.path()));
-        }
-        Ok(current)
-    }
-
-    /// How blocks and entries correspond.
-    pub(crate) fn numbering(&self) -> Numbering {
-        let metadata = &self.metadata;
-        Numbering::new(
-            metadata.size,
-            metadata.block_size.into(),
-            metadata.logical_sector,
-        )
     }
 }
