@@ -249,17 +249,22 @@ pub trait Compactor {
 }
 
 /// What a [`Compactor`] did, in bytes of the image's files.
+///
+/// `freed` is `cut` and `kept` together, and `cut` is by how much the files got shorter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Compacted {
-    /// No longer referred to: removed now, or left over from earlier changes.
+    /// What the image does without: nothing refers to it, because it was removed now or is left over
+    /// from earlier changes; or a hole of the file stands for it, as it is zero.
     pub freed: u64,
-    /// Moved to fill gaps.
+    /// Contents moved to fill gaps.
     pub moved: u64,
-    /// Left as gaps that the file system is asked to give back.
+    /// The part of `kept` that takes room on the medium until now, and is given back where the file
+    /// system can do that.
     pub punched: u64,
-    /// Cut off at the end.
+    /// Cut off at the ends of the files.
     pub cut: u64,
-    /// Gaps that stay, because what lies behind them cannot be moved.
+    /// Gaps and holes that stay part of the files' length: what lies behind them cannot be moved, or
+    /// need not be.
     pub kept: u64,
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("tour.md")]
 
+mod bits;
 mod cache;
 pub mod chain;
 pub mod check;
@@ -22,6 +23,7 @@ pub mod profile;
 pub mod qcow2;
 pub mod raw;
 mod resolve;
+mod slots;
 pub mod storage;
 pub mod target;
 #[cfg(any(test, feature = "testing"))]

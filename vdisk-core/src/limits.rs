@@ -18,12 +18,9 @@ pub const GRAIN: u64 = 4 << 20;
 /// Entries of a VHD block allocation table: 2040 GiB in blocks of 512 KiB need 4.2 million.
 pub const BAT_ENTRIES: u32 = 8 << 20;
 
-/// Grains that a file has room for, or an extent has, when it is compacted: each takes some bits of
-/// memory. 62 TiB of 64 KiB grains are just below it.
+/// Places for grains or blocks that a file has, or MiB of a VHDX, when it is changed: each takes some
+/// bits of memory, 128 MiB a bit. 62 TiB of 64 KiB grains are just below it.
 pub const SLOTS: u64 = 1 << 30;
-/// Slots of a block each in a VHD that is compacted, for which there are four bits in memory: four times
-/// as many as there are entries, for gaps.
-pub const BLOCK_SLOTS: u64 = 32 << 20;
 
 /// Bytes of a VHD or VDI block. The defaults are 2 MiB and 1 MiB.
 pub const BLOCK: u32 = 256 << 20;
@@ -42,10 +39,6 @@ pub const LOCATOR_KEYS: u16 = 256;
 
 /// Bytes of a VHDX disk: the specification's own limit, 64 TiB.
 pub const VHDX_SIZE: u64 = 64 << 40;
-
-/// Bytes of a VHDX file that is changed, of which each MiB takes a bit of memory: a disk of 64 TiB,
-/// with as much again for gaps.
-pub const VHDX_FILE: u64 = 128 << 40;
 
 /// Clusters of qcow2 have at most 2 to this power of bytes: what qemu accepts.
 pub const CLUSTER_BITS: u32 = 21;

@@ -71,7 +71,7 @@ pub(crate) fn cut(transaction: &Transaction<'_>, file: &ImageFile, size: u64) ->
 }
 
 /// Calls `each` with the stretches of `range` of the file that are holes, and those that are not.
-pub(crate) fn each_span(
+fn each_span(
     file: &ImageFile,
     range: Range<u64>,
     mut each: impl FnMut(Range<u64>, bool) -> Result<()>,
@@ -87,6 +87,28 @@ pub(crate) fn each_span(
         at = end;
     }
     Ok(())
+}
+
+/// Gives what `range` takes on the medium back to the file system, once the change is done. Returns
+/// how much of it was no hole, in bytes.
+pub(crate) fn give_back(
+    transaction: &Transaction<'_>,
+    file: &ImageFile,
+    range: Range<u64>,
+) -> Result<u64> {
+    let mut taken = 0u64;
+    each_span(
+        file,
+        range.start..range.end.min(file.size),
+        |range, hole| {
+            if hole {
+                return Ok(());
+            }
+            taken = taken.saturating_add(range.end.saturating_sub(range.start));
+            transaction.release(file, range)
+        },
+    )?;
+    Ok(taken)
 }
 
 impl ImageWriter for InPlace<'_> {
@@ -179,6 +201,7 @@ impl Compactor for Punch<'_> {
         Ok(Compacted {
             freed: self.punched,
             punched: self.punched,
+            kept: self.punched,
             ..Compacted::default()
         })
     }

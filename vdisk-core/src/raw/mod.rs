@@ -12,7 +12,7 @@ use crate::{
     units::{FileOffset, SECTOR, round_up},
 };
 use in_place::{InPlace, Punch};
-pub(crate) use in_place::{cut, each_span};
+pub(crate) use in_place::{cut, give_back};
 use std::ops::Range;
 
 /// The raw format.

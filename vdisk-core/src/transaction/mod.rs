@@ -9,7 +9,6 @@
 
 mod journal;
 mod medium;
-mod pages;
 mod recover;
 mod saving;
 
@@ -19,11 +18,11 @@ pub(crate) use recover::{is_journal, is_unfinished, journal_of, refuse_unfinishe
 
 use crate::{
     Error, ErrorKind, InFile, Result,
+    bits::Bits,
     patch::{Change, Patch},
     storage::{FileId, ImageFile, Storage},
 };
 use journal::{Head, Journal, Member, PAGE};
-use pages::Pages;
 use std::{
     fs::File,
     ops::Range,
@@ -94,7 +93,7 @@ struct Progress {
     /// way back would need.
     uncut: bool,
     /// Pages that are saved, or need not be.
-    safe: Pages,
+    safe: Bits,
 }
 
 struct Pending {
@@ -202,7 +201,7 @@ impl<'a> Transaction<'a> {
         let progress = members.iter().map(|member| Progress {
             len: member.size,
             uncut: false,
-            safe: Pages::default(),
+            safe: Bits::new(member.size.div_ceil(PAGE)),
         });
         let state = State {
             members: progress.collect(),

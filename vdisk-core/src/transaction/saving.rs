@@ -118,7 +118,7 @@ impl Transaction<'_> {
         let mut bytes = vec![0; crate::units::buffer_len(len)?];
         let page = at / PAGE;
         let unsaved = {
-            let safe = state.members.get(number).map(|m| m.safe.contains(page));
+            let safe = state.members.get(number).map(|m| m.safe.has(page));
             safe == Some(false)
         };
         if unsaved {

@@ -4,12 +4,14 @@
 //! list of blocks is needed. Gaps that are no whole slot stay.
 
 use super::{
-    bitmap::clear_bits, disk_structs::HEADER_TABLE, fixed_changes::inside, slots::Slots,
-    sound::Sound, table::Table, writer::ALIGNMENT,
+    bitmap::clear_bits, disk_structs::HEADER_TABLE, fixed_changes::inside, sound::Sound,
+    survey::Survey, table::Table, writer::ALIGNMENT,
 };
 use crate::{
     Ids, Kind, Result,
     format::{Compacted, Compactor, Update},
+    raw,
+    slots::{Slots, runs},
     transaction::Transaction,
     units::{FileOffset, SECTOR, round_up},
     zeros::is_zero,
@@ -25,7 +27,8 @@ pub(super) struct Blocks<'a> {
     /// False if it cannot be said for sure what is not used.
     surveyed: bool,
     current: Option<Block>,
-    done: Compacted,
+    /// Bytes of blocks that are kept no more.
+    dropped: u64,
 }
 
 /// The block of which sectors are dropped.
@@ -52,7 +55,7 @@ impl<'a> Blocks<'a> {
             transaction,
             ids: update.ids,
             current: None,
-            done: Compacted::default(),
+            dropped: 0,
         })
     }
 
@@ -90,7 +93,7 @@ impl<'a> Blocks<'a> {
     fn free(&mut self, number: u64) -> Result<()> {
         self.table.set(number, None)?;
         let len = self.table.blocks.whole_len();
-        self.done.freed = self.done.freed.saturating_add(len);
+        self.dropped = self.dropped.saturating_add(len);
         Ok(())
     }
 
@@ -112,13 +115,13 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    /// Moves blocks into gaps. Returns where what stays ends.
-    fn pack(&mut self, slots: &mut Slots) -> Result<u64> {
+    /// Moves blocks into gaps. Returns where what stays ends, and how many bytes moved.
+    fn pack(&mut self, slots: &mut Slots, table_moves: bool) -> Result<(u64, u64)> {
         let (needed, whole) = (self.table.blocks.needed(), self.table.blocks.whole_len());
         let data_end = self.sound.found.data_end;
-        let boundary = slots.boundary();
-        let mut end = self.metadata_end(slots.table_moves);
-        let (mut block, mut from) = (0, 0);
+        let boundary = slots.end();
+        let mut end = self.metadata_end(table_moves);
+        let (mut block, mut from, mut moved) = (0, 0, 0u64);
         while let Some((number, bitmap_at)) = self.table.blocks.next_used(block)?
             && number < needed
         {
@@ -127,8 +130,8 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             let stored = self.table.stored(number, bitmap_at)?;
-            let target = match slots.of(bitmap_at) {
-                Some(slot) if slot >= boundary => slots.next_free(from, boundary),
+            let target = match slots.grid.of(bitmap_at) {
+                Some(slot) if slot >= boundary => slots.gaps(from, boundary).next(),
                 _ => None,
             };
             let Some(slot) = target else {
@@ -136,18 +139,17 @@ impl<'a> Blocks<'a> {
                 end = end.max(own);
                 continue;
             };
-            let at = slots.place(slot);
+            let at = slots.grid.at(slot);
             let len = stored.end.saturating_sub(stored.start);
             self.transaction
                 .copy(&self.sound.file, bitmap_at, at, len)?;
             self.table.set(number, Some(at))?;
-            slots.take(slot);
-            slots.leave(bitmap_at);
-            self.done.moved = self.done.moved.saturating_add(len);
+            slots.moved(bitmap_at, slot);
+            moved = moved.saturating_add(len);
             end = end.max(FileOffset(at).plus(whole)?.0);
             from = slot.saturating_add(1);
         }
-        Ok(round_up(end, SECTOR).min(data_end))
+        Ok((round_up(end, SECTOR).min(data_end), moved))
     }
 
     /// Where the last of the metadata ends that stay where they are.
@@ -227,29 +229,29 @@ impl Compactor for Blocks<'_> {
         self.leave()?;
         self.free_empty()?;
         let (file, data_end) = (self.sound.file.clone(), self.sound.found.data_end);
-        let mut slots = match self.surveyed {
-            true => Slots::survey(&self.sound, &self.table)?,
+        let mut survey = match self.surveyed {
+            true => Survey::new(&self.sound, &self.table)?,
             false => None,
         };
-        let mut end = data_end;
-        match &mut slots {
-            Some(slots) => {
-                // What nothing refers to need not come back if this is undone.
-                for range in slots.never_used() {
-                    let len = range.end.saturating_sub(range.start);
-                    self.done.freed = self.done.freed.saturating_add(len);
-                    self.transaction.disregard(&file, range)?;
-                }
-                end = self.pack(slots)?;
+        let mut done = Compacted::default();
+        let (mut end, mut table_moves) = (data_end, false);
+        if let Some(Survey {
+            slots,
+            table_moves: moves,
+        }) = &mut survey
+        {
+            // What nothing refers to need not come back if this is undone.
+            for run in runs(slots.unused()) {
+                self.transaction.disregard(&file, slots.grid.bytes(run))?;
             }
-            None => self.done.kept = self.done.freed,
+            table_moves = *moves;
+            (end, done.moved) = self.pack(slots, table_moves)?;
         }
         self.transaction.barrier()?;
-        let moves = slots.as_ref().is_some_and(|s| s.table_moves);
         // Behind what was packed comes the table, if it moves.
         let packed = end;
-        let end = self.write_table(packed, moves)?;
-        let gaps_end = match moves && packed < self.table.sectors().start {
+        let end = self.write_table(packed, table_moves)?;
+        let gaps_end = match table_moves && packed < self.table.sectors().start {
             true => packed,
             false => end,
         };
@@ -258,19 +260,24 @@ impl Compactor for Blocks<'_> {
         if end < data_end {
             self.transaction.barrier()?;
             let size = FileOffset(end).plus(SECTOR)?.0;
-            self.done.cut = file.size.saturating_sub(size);
+            done.cut = file.size.saturating_sub(size);
             self.transaction.set_len(&file, size)?;
         }
-        for range in slots.iter().flat_map(Slots::free) {
-            let range = range.start..range.end.min(gaps_end);
-            self.done.punched = self
-                .done
-                .punched
-                .saturating_add(range.end.saturating_sub(range.start));
-            if !range.is_empty() {
-                self.transaction.release(&file, range)?;
+        match &survey {
+            Some(Survey { slots, .. }) => {
+                for run in runs(slots.gaps(0, slots.grid.count)) {
+                    let range = slots.grid.bytes(run);
+                    let range = range.start..range.end.min(gaps_end).max(range.start);
+                    let len = range.end.saturating_sub(range.start);
+                    done.kept = done.kept.saturating_add(len);
+                    let punched = raw::give_back(self.transaction, &file, range)?;
+                    done.punched = done.punched.saturating_add(punched);
+                }
             }
+            // Others may have parts of what was dropped.
+            None => done.kept = self.dropped,
         }
-        Ok(self.done)
+        done.freed = done.cut.saturating_add(done.kept);
+        Ok(done)
     }
 }

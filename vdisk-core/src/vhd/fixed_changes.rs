@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Ids, ImageWriter, Kind, Result,
     format::{Compacted, Compactor, Update},
-    limits,
+    limits, raw,
     transaction::Transaction,
     units::{FileOffset, SECTOR},
 };
@@ -113,7 +113,8 @@ pub(super) struct Holes<'a> {
     transaction: &'a Transaction<'a>,
     ids: Option<Ids>,
     overlay: bool,
-    done: Compacted,
+    /// Bytes that are given back.
+    punched: u64,
 }
 
 impl<'a> Holes<'a> {
@@ -123,7 +124,7 @@ impl<'a> Holes<'a> {
             transaction,
             ids: update.ids,
             overlay: update.context.overlay,
-            done: Compacted::default(),
+            punched: 0,
         }
     }
 }
@@ -140,16 +141,20 @@ impl Compactor for Holes<'_> {
         if self.overlay || kind == Kind::Data {
             return Ok(());
         }
-        let len = range.end.saturating_sub(range.start);
-        self.done.freed = self.done.freed.saturating_add(len);
-        self.done.punched = self.done.punched.saturating_add(len);
-        self.transaction.release(&self.sound.file, range)
+        let punched = raw::give_back(self.transaction, &self.sound.file, range)?;
+        self.punched = self.punched.saturating_add(punched);
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Compacted> {
         let at = self.sound.found.data_end;
         self.sound
             .write_footer(self.transaction, at, &[], self.ids)?;
-        Ok(self.done)
+        Ok(Compacted {
+            freed: self.punched,
+            punched: self.punched,
+            kept: self.punched,
+            ..Compacted::default()
+        })
     }
 }

@@ -7,7 +7,6 @@
 
 use super::{
     bat::{BITMAP_LEN, Entry, Role, state},
-    bits::Bits,
     disk_structs::MIB,
     moves::{self, Moves, Taken},
     revision::Revision,
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     Disk, Kind, Layer, Result,
+    bits::Bits,
     disk::{extents, same_kind},
     format::{Compacted, Compactor, Update},
     transaction::Transaction,
@@ -31,8 +31,8 @@ pub(super) fn start<'a>(
     let blocks = revision.numbering.blocks;
     Ok(Box::new(Blocks {
         layer,
-        dropped: Bits::new(blocks)?,
-        zero: Bits::new(blocks)?,
+        dropped: Bits::new(blocks),
+        zero: Bits::new(blocks),
         block: None,
         punched: 0,
         revision,
@@ -107,11 +107,10 @@ impl Blocks<'_> {
         let start = block.number.saturating_mul(numbering.block_size.get());
         let end = start.saturating_add(numbering.used(block.number, self.layer.size()));
         if self.is(block.upto..end, block.kind)? {
-            let number = block.number..block.number.saturating_add(1);
             if self.revision.child() && block.kind == Kind::Zero {
-                self.zero.add(number.clone());
+                self.zero.insert(block.number);
             }
-            self.dropped.add(number);
+            self.dropped.insert(block.number);
         }
         Ok(())
     }
@@ -122,13 +121,13 @@ impl Blocks<'_> {
         let numbering = self.revision.numbering;
         let block = numbering.block_size.get();
         let count = space::count(current)?;
-        let mut before = Bits::new(count)?;
+        let mut before = Bits::new(count);
         for range in &current.regions.reserved {
             before.add(space::slots(range.clone()));
         }
         let mut taken = Taken {
             slots: before.clone(),
-            blocks: Bits::new(count)?,
+            blocks: Bits::new(count),
             block: block / MIB,
             bitmaps: Vec::new(),
         };
@@ -154,7 +153,7 @@ impl Blocks<'_> {
             taken.slots.add(slots.clone());
             match role {
                 Role::Bitmap(chunk) => taken.bitmaps.push((chunk, slots.start)),
-                _ => taken.blocks.add(slots.start..slots.start.saturating_add(1)),
+                _ => drop(taken.blocks.insert(slots.start)),
             }
             partial |= entry.state() == state::PARTIAL;
             Ok(())
@@ -239,8 +238,8 @@ impl Compactor for Blocks<'_> {
                 if entry.state() == state::PRESENT {
                     let len = end.saturating_sub(pos);
                     let at = entry.at().saturating_add(inside);
-                    self.revision.release(at..at.saturating_add(len))?;
-                    self.punched = self.punched.saturating_add(len);
+                    let punched = self.revision.release(at..at.saturating_add(len))?;
+                    self.punched = self.punched.saturating_add(punched);
                 }
             } else {
                 self.part(number, pos..end, kind)?;
@@ -265,25 +264,26 @@ impl Compactor for Blocks<'_> {
         }
         let moves = match self.fixed() {
             // What it gives back of its blocks is where they are now.
-            true => moves::none(&old)?,
-            false => moves::plan(&old)?,
+            true => moves::none(&old),
+            false => moves::plan(&old),
         };
-        let gaps = old.slots.runs(limit, false);
         let end = moves.end.saturating_mul(MIB).min(size);
+        let gaps = moves.taken.runs(moves.end, false);
+        let kept: u64 = gaps.map(|run| len(bytes(run))).sum();
         let mut done = Compacted {
-            freed: gaps.map(|run| len(bytes(run))).sum(),
             punched: self.punched,
             cut: size.saturating_sub(end),
+            kept: kept.saturating_add(self.punched),
             ..Compacted::default()
         };
-        if done.freed == 0 {
+        done.freed = done.cut.saturating_add(done.kept);
+        if done.cut == 0 && kept == 0 {
             return Ok(done);
         }
         done.moved = self.write(&old, &moves)?;
         for run in moves.taken.runs(moves.end, false) {
-            let range = bytes(run);
-            self.revision.release(range.clone())?;
-            done.punched = done.punched.saturating_add(len(range));
+            let punched = self.revision.release(bytes(run))?;
+            done.punched = done.punched.saturating_add(punched);
         }
         if done.cut > 0 {
             self.revision.shorten(end);

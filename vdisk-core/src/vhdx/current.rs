@@ -4,13 +4,14 @@
 //! write anew what a repair should have looked at.
 
 use super::{
+    bat::Numbering,
     disk_structs::{Guid, Header},
     front,
     header::{self, Found, Replacing},
     metadata::{self, Metadata},
     regions::{self, Regions},
 };
-use crate::{Error, ErrorKind, Ids, Result, storage::ImageFile};
+use crate::{Error, ErrorKind, Ids, Layer, Result, format::Update, storage::ImageFile};
 use uuid::Uuid;
 
 /// The parts of an image that is whole, and was closed.
@@ -22,6 +23,29 @@ pub(crate) struct Current {
 }
 
 impl Current {
+    /// The image of `layer`, which `update` is to change.
+    pub(crate) fn of(layer: &Layer, update: &Update<'_>) -> Result<Self> {
+        let Some(file) = layer.files().first() else {
+            return Err(Error::new(ErrorKind::Usage, "image", "has no file"));
+        };
+        let current = Self::read(file).map_err(|e| e.path(file.path()))?;
+        if update.context.overlay && !current.metadata.has_parent {
+            let detail = "names no parent: it cannot be changed as the overlay of one";
+            return Err(Error::new(ErrorKind::Unsupported, "image", detail).path(file.path()));
+        }
+        Ok(current)
+    }
+
+    /// How blocks and entries correspond.
+    pub(crate) fn numbering(&self) -> Numbering {
+        let metadata = &self.metadata;
+        Numbering::new(
+            metadata.size,
+            metadata.block_size.into(),
+            metadata.logical_sector,
+        )
+    }
+
     /// Reads the parts of the image in `file`.
     ///
     /// # Errors

@@ -15,7 +15,6 @@
 
 mod bat;
 mod bitmap;
-mod bits;
 mod check;
 mod chunk;
 mod compact;

@@ -3,8 +3,7 @@
 //! The last thing of the file goes into the first gap that it fits into, until one does not fit or
 //! may not move. Only sets of MiB are kept, and a list of the sector bitmaps: one for 4 GiB.
 
-use super::bits::Bits;
-use crate::Result;
+use crate::bits::Bits;
 
 /// What is taken of a file, by MiB.
 pub(super) struct Taken {
@@ -33,21 +32,21 @@ pub(super) struct Moves {
 }
 
 /// All stays where it is.
-pub(super) fn none(old: &Taken) -> Result<Moves> {
+pub(super) fn none(old: &Taken) -> Moves {
     let limit = old.slots.limit();
-    Ok(Moves {
-        targets: Bits::new(limit)?,
+    Moves {
+        targets: Bits::new(limit),
         from: limit,
         bitmaps: old.bitmaps.clone(),
         taken: old.slots.clone(),
         end: old.slots.end(),
-    })
+    }
 }
 
 /// Finds a place for whatever can move.
-pub(super) fn plan(old: &Taken) -> Result<Moves> {
+pub(super) fn plan(old: &Taken) -> Moves {
     let limit = old.slots.limit();
-    let mut moves = none(old)?;
+    let mut moves = none(old);
     moves.end = 0;
     // The last one first, by place.
     let mut last: Vec<usize> = (0..old.bitmaps.len()).collect();
@@ -80,7 +79,7 @@ pub(super) fn plan(old: &Taken) -> Result<Moves> {
             break;
         }
         moves.take(gap, old.block);
-        moves.targets.add(gap..gap.saturating_add(1));
+        moves.targets.insert(gap);
         moves.from = start;
         high = old.slots.end_below(start);
     }
@@ -92,7 +91,7 @@ pub(super) fn plan(old: &Taken) -> Result<Moves> {
             moves.taken.remove(*was..was.saturating_add(1));
         }
     }
-    Ok(moves)
+    moves
 }
 
 impl Moves {
@@ -153,8 +152,8 @@ mod tests {
                 Thing::Bitmap => 1,
             }).sum::<u64>() + block;
             let mut old = Taken {
-                slots: Bits::new(limit).unwrap(),
-                blocks: Bits::new(limit).unwrap(),
+                slots: Bits::new(limit),
+                blocks: Bits::new(limit),
                 block,
                 bitmaps: Vec::new(),
             };
@@ -175,7 +174,7 @@ mod tests {
                 old.slots.add(at..at + len);
                 at += len;
             }
-            let moves = plan(&old).unwrap();
+            let moves = plan(&old);
             let mut next = 0;
             for start in &starts {
                 let place = match *start >= moves.from {

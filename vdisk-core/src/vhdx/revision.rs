@@ -12,9 +12,9 @@ use super::{
     space,
 };
 use crate::{
-    Error, ErrorKind, Layer, Result,
+    Error, Layer, Result,
     format::Update,
-    is_zero,
+    is_zero, raw,
     storage::ImageFile,
     transaction::Transaction,
     units::{FileOffset, buffer_len, round_up},
@@ -144,9 +144,9 @@ impl<'a> Revision<'a> {
     }
 
     /// Says that nothing refers to `range` of the file any more.
-    pub(crate) fn release(&self, range: Range<u64>) -> Result<()> {
-        let end = range.end.min(self.file().size);
-        self.transaction.release(self.file(), range.start..end)
+    /// Returns how many bytes of it were no hole.
+    pub(crate) fn release(&self, range: Range<u64>) -> Result<u64> {
+        raw::give_back(self.transaction, self.file(), range)
     }
 
     /// Bytes of a sector bitmap, as they were before the change.
@@ -287,30 +287,5 @@ impl<'a> Revision<'a> {
             transaction.write(file, *at, bytes)?;
         }
         Ok(())
-    }
-}
-
-impl Current {
-    /// The image of `layer`, which `update` is to change.
-    pub(crate) fn of(layer: &Layer, update: &Update<'_>) -> Result<Self> {
-        let Some(file) = layer.files().first() else {
-            return Err(Error::new(ErrorKind::Usage, "image", "has no file"));
-        };
-        let current = Self::read(file).map_err(|e| e.path(file.path()))?;
-        if update.context.overlay && !current.metadata.has_parent {
-            let detail = "names no parent: it cannot be changed as the overlay of one";
-            return Err(Error::new(ErrorKind::Unsupported, "image", detail).path(file.path()));
-        }
-        Ok(current)
-    }
-
-    /// How blocks and entries correspond.
-    pub(crate) fn numbering(&self) -> Numbering {
-        let metadata = &self.metadata;
-        Numbering::new(
-            metadata.size,
-            metadata.block_size.into(),
-            metadata.logical_sector,
-        )
     }
 }

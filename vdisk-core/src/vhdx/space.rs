@@ -5,11 +5,10 @@
 
 use super::{
     bat::{self, BITMAP_LEN, ENTRY_LEN, Entry, Numbering, PAGE, Role, TABLE, state},
-    bits::Bits,
     current::Current,
     disk_structs::MIB,
 };
-use crate::{Error, ErrorKind, Result, limits};
+use crate::{Error, ErrorKind, Result, bits::Bits, limits};
 use std::ops::Range;
 
 /// The MiB of the file that `range` touches.
@@ -19,13 +18,13 @@ pub(crate) fn slots(range: Range<u64>) -> Range<u64> {
 
 /// The number of MiB of the file, with those that its last block would need to be whole.
 pub(crate) fn count(current: &Current) -> Result<u64> {
-    let size = current.file.size;
-    if size > limits::VHDX_FILE {
-        let detail = format!("has {size} bytes; only files of 128 TiB can be changed");
+    let block = u64::from(current.metadata.block_size);
+    let count = current.file.size.saturating_add(block).div_ceil(MIB);
+    if count > limits::SLOTS {
+        let detail = format!("has room for {count} MiB, more than {}", limits::SLOTS);
         return Err(Error::new(ErrorKind::Limit, "file", detail));
     }
-    let block = u64::from(current.metadata.block_size);
-    Ok(size.saturating_add(block).div_ceil(MIB))
+    Ok(count)
 }
 
 /// Calls `each` with all entries that the disk has, as they are in the file.
@@ -88,7 +87,7 @@ pub(crate) fn place(
 
 /// All MiB that are taken.
 pub(crate) fn taken(current: &Current) -> Result<Bits> {
-    let mut taken = Bits::new(count(current)?)?;
+    let mut taken = Bits::new(count(current)?);
     for range in &current.regions.reserved {
         taken.add(slots(range.clone()));
     }

@@ -8,13 +8,14 @@
 use super::{
     disk_structs::{FLAG_ZERO_GRAINS, SparseHeader},
     grain_tables::GrainTables,
-    slots::{Bits, Grid, Slots, runs},
 };
 use crate::{
     Error, ErrorKind, Kind, Result,
+    bits::Bits,
     claims::{Claims, Owner},
     format::Compacted,
     is_zero, limits, raw,
+    slots::{Grid, Slots, runs},
     storage::ImageFile,
     transaction::Transaction,
     units::{SECTOR, Sectors, buffer_len},
@@ -51,8 +52,8 @@ impl<'a> Extent<'a> {
             header,
             range,
             child,
-            zero: Bits::default(),
-            absent: Bits::default(),
+            zero: Bits::new(limits::SLOTS),
+            absent: Bits::new(limits::SLOTS),
         }
     }
 
@@ -78,7 +79,7 @@ impl<'a> Extent<'a> {
             Kind::Absent => &mut self.absent,
             Kind::Data => return Ok(()),
         };
-        (first..end).for_each(|grain| bits.set(grain));
+        bits.add(first..end);
         Ok(())
     }
 
@@ -93,8 +94,8 @@ impl<'a> Extent<'a> {
     fn after(&self, number: u64, entry: u32) -> u32 {
         match entry {
             0 | 1 => entry,
-            _ if self.absent.get(number) => 0,
-            _ if !self.zero.get(number) => entry,
+            _ if self.absent.has(number) => 0,
+            _ if !self.zero.has(number) => entry,
             _ if !self.child => 0,
             // A grain that is a hole of the file is zero for every reader; an entry of 1 is not.
             _ if !self.header.has(FLAG_ZERO_GRAINS) => entry,
@@ -124,9 +125,9 @@ impl<'a> Extent<'a> {
             if table.new != table.old {
                 tables.write(self.t, table.number, &table.new)?;
             }
-            done.punched = done
-                .punched
-                .saturating_add(self.release_zeros(&tables, table)?);
+            let zeros = self.release_zeros(&tables, table)?;
+            done.punched = done.punched.saturating_add(zeros);
+            done.kept = done.kept.saturating_add(zeros);
             Ok(())
         })?;
         self.t.barrier()?;
@@ -134,10 +135,11 @@ impl<'a> Extent<'a> {
             let bytes = grid.bytes(run);
             let len = bytes.end.saturating_sub(bytes.start);
             done.kept = done.kept.saturating_add(len);
-            done.punched = done.punched.saturating_add(self.release(bytes)?);
+            let punched = raw::give_back(self.t, self.file, bytes)?;
+            done.punched = done.punched.saturating_add(punched);
         }
         if end < grid.count {
-            let len = grid.bytes(end..end).start;
+            let len = grid.at(end);
             done.cut = self.file.size.saturating_sub(len);
             self.t.set_len(self.file, len)?;
         }
@@ -148,10 +150,12 @@ impl<'a> Extent<'a> {
     /// Finds out what lies where. Fails if two things take one place.
     fn look(&self, tables: &GrainTables<'_>) -> Result<Slots> {
         let size = self.file.size;
-        let mut slots = Slots::new(Grid::new(size, self.header.overhead, tables.grain)?);
+        let first = Sectors(self.header.overhead).bytes()?;
+        let phase = first % tables.grain;
+        let mut slots = Slots::new(Grid::new(phase..size, first, tables.grain)?);
         let mut claims = Claims::default();
         tables.metadata(|bytes, part| {
-            slots.metadata(&bytes);
+            slots.metadata(&bytes, true);
             claims
                 .claim(bytes.clone(), Owner::Named(part))
                 .map_err(|_| {
@@ -182,7 +186,7 @@ impl<'a> Extent<'a> {
                 let bytes = start..end.min(size);
                 let stays = self.after(number, entry) > 1;
                 let overlaps = claims.owner(&bytes).is_some();
-                if !slots.grain(&bytes, stays) || overlaps {
+                if !slots.item(&bytes, stays, false) || overlaps {
                     return wrong("leads to bytes that something else has, too");
                 }
             }
@@ -219,13 +223,13 @@ impl<'a> Extent<'a> {
                     false => 0, // behind the end of the disk
                 };
                 let start = Sectors(u64::from(*entry)).bytes()?;
-                if *entry <= 1 || grid.slot(start).is_none_or(|slot| slot < end) {
+                if *entry <= 1 || grid.starting(start).is_none_or(|slot| slot < end) {
                     continue;
                 }
                 // There are as many as was counted.
                 let full = || Error::corrupt("file", "was changed meanwhile");
                 let gap = gaps.next().ok_or_else(full)?;
-                let to = grid.bytes(gap..gap).start;
+                let to = grid.at(gap);
                 table.moves.push((start, to));
                 *entry = u32::try_from(Sectors::holding(to).0).map_err(|_| full())?;
             }
@@ -255,25 +259,13 @@ impl<'a> Extent<'a> {
         let first = table.number.saturating_mul(tables.table_len.get());
         let mut punched = 0u64;
         for ((new, old), grain) in table.new.iter().zip(&table.old).zip(first..) {
-            if *new > 1 && new == old && self.zero.get(grain) {
+            if *new > 1 && new == old && self.zero.has(grain) {
                 let start = Sectors(u64::from(*new)).bytes()?;
                 let end = start.saturating_add(tables.grain.get());
-                punched = punched.saturating_add(self.release(start..end.min(self.file.size))?);
+                let bytes = start..end.min(self.file.size);
+                punched = punched.saturating_add(raw::give_back(self.t, self.file, bytes)?);
             }
         }
-        Ok(punched)
-    }
-
-    /// Gives back what `bytes` takes on the medium. Returns how much that is.
-    fn release(&self, bytes: Range<u64>) -> Result<u64> {
-        let mut punched = 0u64;
-        raw::each_span(self.file, bytes, |range, hole| {
-            if hole {
-                return Ok(());
-            }
-            punched = punched.saturating_add(range.end.saturating_sub(range.start));
-            self.t.release(self.file, range)
-        })?;
         Ok(punched)
     }
 }

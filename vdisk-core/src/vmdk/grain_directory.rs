@@ -2,6 +2,7 @@
 
 use super::disk_structs::entries;
 use super::opening::Opening;
+use super::shape::Shape;
 use crate::{
     Error, Result,
     cache::Cache,
@@ -17,13 +18,31 @@ const PAGES: usize = 8;
 /// A directory whose entries all lead into the file.
 pub(super) struct GrainDirectory {
     file: ImageFile,
-    part: &'static str,
-    at: u64,
+    pub(super) part: &'static str,
+    /// Where it begins in the file.
+    pub(super) at: u64,
     tables: u64,
     pages: Cache<Vec<u32>>,
 }
 
 impl GrainDirectory {
+    /// Opens the directories of `file`, an extent of that `shape`: the one that is read, then its
+    /// copy if there is one.
+    pub(super) fn all(file: &ImageFile, shape: &Shape, opening: &mut Opening) -> Result<Vec<Self>> {
+        let names = ["grain directory", "redundant grain directory"];
+        let sectors = [Some(shape.directory), shape.redundant];
+        let bytes = shape.table_len.saturating_mul(4);
+        let mut all = Vec::new();
+        for (name, sector) in names.into_iter().zip(sectors) {
+            if let Some(sector) = sector {
+                let tables = shape.tables();
+                let directory = Self::open(file.clone(), name, sector, tables, bytes, opening)?;
+                all.push(directory);
+            }
+        }
+        Ok(all)
+    }
+
     /// Opens the directory of `tables` entries at `sector`, and checks that each table lies in
     /// the file. What is read counts in `opening`: an image may name many extents.
     pub(super) fn open(

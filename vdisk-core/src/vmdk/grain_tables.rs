@@ -29,13 +29,7 @@ pub(super) struct GrainTables<'a> {
     /// Tables of the extent.
     pub(super) count: u64,
     /// The one that is read, then its copy if there is one.
-    sets: Vec<Set>,
-}
-
-struct Set {
-    part: &'static str,
-    sector: u64,
-    directory: GrainDirectory,
+    directories: Vec<GrainDirectory>,
 }
 
 impl<'a> GrainTables<'a> {
@@ -44,30 +38,13 @@ impl<'a> GrainTables<'a> {
         let shape = Shape::from(header);
         let grain = nonzero("grain size", Sectors(shape.grain_size).bytes()?)?;
         let table_len = nonzero("grain table", shape.table_len)?;
-        let count = tables(shape.capacity, grain, table_len)?;
-        let copy = shape.redundant.map(|at| ("redundant grain directory", at));
-        let mut sets = Vec::new();
-        for (part, sector) in [("grain directory", shape.directory)]
-            .into_iter()
-            .chain(copy)
-        {
-            let bytes = table_len.get().saturating_mul(4);
-            let mut opening = Opening::new();
-            let directory =
-                GrainDirectory::open(file.clone(), part, sector, count, bytes, &mut opening)?;
-            sets.push(Set {
-                part,
-                sector,
-                directory,
-            });
-        }
         Ok(Self {
             file,
             header: header.clone(),
             grain,
             table_len,
-            count,
-            sets,
+            count: shape.tables(),
+            directories: GrainDirectory::all(file, &shape, &mut Opening::new())?,
         })
     }
 
@@ -82,25 +59,28 @@ impl<'a> GrainTables<'a> {
 
     /// True if there are two of all tables.
     pub(super) fn has_copy(&self) -> bool {
-        self.sets.len() > 1
+        self.directories.len() > 1
     }
 
     /// The entry of the directory that is read.
     pub(super) fn entry(&self, table: u64) -> Result<u32> {
-        let first = self.sets.first().map(|set| set.directory.entry(table));
+        let first = self
+            .directories
+            .first()
+            .map(|directory| directory.entry(table));
         Ok(first.transpose()?.map_or(0, |(sector, _)| sector))
     }
 
     /// Table `table` as it was before the change. `None` if the directory entry, 0 or 1, says all.
     pub(super) fn read(&self, table: u64) -> Result<Option<Vec<u32>>> {
-        match self.sets.first() {
-            Some(set) => self.read_of(set, table),
+        match self.directories.first() {
+            Some(directory) => self.read_of(directory, table),
             None => Ok(None),
         }
     }
 
-    fn read_of(&self, set: &Set, table: u64) -> Result<Option<Vec<u32>>> {
-        let (sector, _) = set.directory.entry(table)?;
+    fn read_of(&self, directory: &GrainDirectory, table: u64) -> Result<Option<Vec<u32>>> {
+        let (sector, _) = directory.entry(table)?;
         if sector <= 1 {
             return Ok(None);
         }
@@ -113,7 +93,7 @@ impl<'a> GrainTables<'a> {
     /// must know which of the two is right.
     pub(super) fn read_agreed(&self, table: u64) -> Result<Option<Vec<u32>>> {
         let found = self.read(table)?;
-        for copy in self.sets.iter().skip(1) {
+        for copy in self.directories.iter().skip(1) {
             if self.read_of(copy, table)? != found {
                 let detail = "differs from its copy, so it is not known which one is right";
                 let error = Error::corrupt(format!("grain table {table}"), detail);
@@ -126,8 +106,8 @@ impl<'a> GrainTables<'a> {
     /// Writes table `table`, which has a place, to all copies.
     pub(super) fn write(&self, t: &Transaction<'_>, table: u64, entries: &[u32]) -> Result<()> {
         let bytes = entry_bytes(entries);
-        for set in &self.sets {
-            let (sector, _) = set.directory.entry(table)?;
+        for directory in &self.directories {
+            let (sector, _) = directory.entry(table)?;
             if sector > 1 {
                 t.write(self.file, Sectors(sector.into()).bytes()?, &bytes)?;
             }
@@ -137,10 +117,10 @@ impl<'a> GrainTables<'a> {
 
     /// Clears the directory entries of `tables`.
     pub(super) fn forget(&self, t: &Transaction<'_>, tables: Range<u64>) -> Result<()> {
-        for set in &self.sets {
+        for directory in &self.directories {
             for table in tables.clone() {
-                if set.directory.entry(table)?.0 != 0 {
-                    t.write(self.file, set.directory.offset_of(table), &[0; 4])?;
+                if directory.entry(table)?.0 != 0 {
+                    t.write(self.file, directory.offset_of(table), &[0; 4])?;
                 }
             }
         }
@@ -159,12 +139,12 @@ impl<'a> GrainTables<'a> {
             each(start..start.saturating_add(len), "descriptor")?;
         }
         let sectors = Sectors(self.table_sectors()).bytes()?;
-        for set in &self.sets {
-            let start = Sectors(set.sector).bytes()?;
+        for directory in &self.directories {
+            let start = directory.at;
             let len = Sectors(Sectors::holding(self.count.saturating_mul(4)).0).bytes()?;
-            each(start..start.saturating_add(len), set.part)?;
+            each(start..start.saturating_add(len), directory.part)?;
             for table in 0..self.count {
-                let (sector, _) = set.directory.entry(table)?;
+                let (sector, _) = directory.entry(table)?;
                 if sector > 1 {
                     let start = Sectors(sector.into()).bytes()?;
                     each(start..start.saturating_add(sectors), "grain table")?;
@@ -173,10 +153,4 @@ impl<'a> GrainTables<'a> {
         }
         Ok(())
     }
-}
-
-/// The tables that an extent of `capacity` sectors has.
-pub(super) fn tables(capacity: u64, grain: NonZeroU64, table_len: NonZeroU64) -> Result<u64> {
-    let covers = grain.saturating_mul(table_len);
-    Ok(Sectors(capacity).bytes()?.div_ceil(covers.get()))
 }

@@ -36,7 +36,6 @@ mod resize_extent;
 mod sesparse_extent;
 mod sesparse_headers;
 mod shape;
-mod slots;
 mod sparse_extent;
 mod sparse_update;
 mod sparse_writer;

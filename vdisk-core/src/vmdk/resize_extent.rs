@@ -3,10 +3,7 @@
 //! If it needs more tables, it gets new ones, as a whole, at the end of its file: they must follow
 //! their directory without gaps, and behind the old ones lie grains.
 
-use super::{
-    disk_structs::entry_bytes,
-    grain_tables::{GrainTables, tables},
-};
+use super::{disk_structs::entry_bytes, grain_tables::GrainTables, shape::Shape};
 use crate::{
     Error, ErrorKind, Result, limits,
     transaction::Transaction,
@@ -36,13 +33,15 @@ impl Resize<'_> {
         let GrainTables {
             file,
             header,
-            grain,
-            table_len,
             count,
             ..
         } = &self.tables;
         self.zero_tail()?;
-        let new = tables(self.capacity, *grain, *table_len)?;
+        let resized = Shape {
+            capacity: self.capacity,
+            ..Shape::from(header)
+        };
+        let new = resized.tables();
         let directories = match new > *count {
             true => Some(self.move_tables(new)?),
             false => {

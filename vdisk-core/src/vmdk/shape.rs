@@ -31,6 +31,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Grain tables of the extent.
+    pub(super) fn tables(&self) -> u64 {
+        let grains = self.capacity.div_ceil(self.grain_size.max(1));
+        grains.div_ceil(self.table_len.max(1))
+    }
+
     /// True for an entry that leads nowhere: 0, and 1 where that stands for zeros.
     pub(super) fn stands_alone(&self, entry: u32) -> bool {
         entry == 0 || (entry == 1 && self.zero_entries)

@@ -40,23 +40,10 @@ impl Table {
 
 impl<'a> TableSets<'a> {
     pub(super) fn open(file: &'a ImageFile, shape: Shape, opening: &mut Opening) -> Result<Self> {
-        let grains = shape.capacity.div_ceil(shape.grain_size.max(1));
-        let tables = grains.div_ceil(shape.table_len.max(1));
-        let bytes = shape.table_len.saturating_mul(4);
-        let names = ["grain directory", "redundant grain directory"];
-        let sectors = [Some(shape.directory), shape.redundant];
-        let mut directories = Vec::new();
-        for (name, sector) in names.into_iter().zip(sectors) {
-            if let Some(sector) = sector {
-                let directory =
-                    GrainDirectory::open(file.clone(), name, sector, tables, bytes, opening)?;
-                directories.push(directory);
-            }
-        }
         Ok(Self {
+            directories: GrainDirectory::all(file, &shape, opening)?,
             file,
             shape,
-            directories,
         })
     }
 

@@ -11,6 +11,7 @@ use std::{
     fs::{self, File},
     io,
     ops::Range,
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -66,13 +67,15 @@ fn over(model: &mut [u8], calls: &[(Range<u64>, Option<Vec<u8>>)]) {
     }
 }
 
-/// Files without the waiting. Keeps where was written, and when would have been waited.
+/// Files without the waiting. Keeps where was written, by inode and offset, and when would have been
+/// waited.
 #[derive(Default)]
-struct Unsynced(Mutex<Vec<Option<u64>>>);
+struct Unsynced(Mutex<Vec<Option<(u64, u64)>>>);
 
 impl Medium for Unsynced {
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().push(Some(at));
+        let inode = file.metadata()?.ino();
+        self.0.lock().unwrap().push(Some((inode, at)));
         Files.write_at(file, at, bytes)
     }
     fn sync(&self, _: &File) -> io::Result<()> {
@@ -518,7 +521,7 @@ fn tables_are_written_behind_the_grains_they_lead_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.vmdk");
     make(&path, "monolithicSparse", &striped(70 << 11, 0, 1), None);
-    let overhead = fs::metadata(&path).unwrap().len();
+    let image = fs::metadata(&path).unwrap();
     let layer = layer(&path).unwrap();
     let medium = Unsynced::default();
     update(&layer, Some(Ids::random(0)), Some(&medium), |mut writer| {
@@ -529,13 +532,14 @@ fn tables_are_written_behind_the_grains_they_lead_to() {
         writer.finish()
     })
     .unwrap();
-    // Grains, tables and the descriptor, and the waits in between. The journal begins at 0.
+    // Grains, tables and the descriptor, and the waits in between.
     let mut parts = Vec::new();
     for event in medium.0.into_inner().unwrap() {
         parts.push(match event {
             None => "wait",
-            Some(512..=10_751) => "descriptor",
-            Some(at) if at >= overhead => "grain",
+            Some((inode, _)) if inode != image.ino() => "journal",
+            Some((_, 512..=10_751)) => "descriptor",
+            Some((_, at)) if at >= image.len() => "grain",
             Some(_) => "table",
         });
     }

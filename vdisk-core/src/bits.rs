@@ -1,10 +1,20 @@
 //! A set of numbers below a limit, one bit each: for what would be too much as a list.
+//!
+//! The slots of a file of 1 TiB in grains of 64 KiB take 2 MiB; in blocks of 1 MiB, 128 KiB.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "a test may fail by a panic"
+    )
+)]
 
-use crate::{Result, units::buffer_len};
 use std::ops::Range;
 
-/// A set of numbers from 0 to before a limit.
-#[derive(Clone)]
+/// A set of numbers from 0 to before a limit. It takes memory up to the highest that was added.
+#[derive(Clone, Debug)]
 pub(crate) struct Bits {
     words: Vec<u64>,
     limit: u64,
@@ -12,34 +22,54 @@ pub(crate) struct Bits {
 
 impl Bits {
     /// The empty set of numbers below `limit`, which the caller has bounded.
-    pub(crate) fn new(limit: u64) -> Result<Self> {
-        Ok(Self {
-            words: vec![0; buffer_len(limit.div_ceil(64))?],
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            words: Vec::new(),
             limit,
-        })
+        }
     }
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
+    /// Adds `number`, if it is below the limit. False if nothing changed.
+    pub(crate) fn insert(&mut self, number: u64) -> bool {
+        let (index, bit) = place(number);
+        if number >= self.limit {
+            return false;
+        }
+        if self.words.len() <= index {
+            self.words.resize(index.saturating_add(1), 0);
+        }
+        let Some(word) = self.words.get_mut(index) else {
+            return false;
+        };
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
     /// Adds the numbers of `range` that are below the limit.
     pub(crate) fn add(&mut self, range: Range<u64>) {
-        self.each(range, |word, bit| *word |= bit);
+        for number in range.start..range.end.min(self.limit) {
+            self.insert(number);
+        }
     }
 
     /// Takes the numbers of `range` out.
     pub(crate) fn remove(&mut self, range: Range<u64>) {
-        self.each(range, |word, bit| *word &= !bit);
-    }
-
-    fn each(&mut self, range: Range<u64>, change: impl Fn(&mut u64, u64)) {
-        for number in range.start..range.end.min(self.limit) {
+        for number in range.start..range.end.min(self.stored()) {
             let (index, bit) = place(number);
             if let Some(word) = self.words.get_mut(index) {
-                change(word, bit);
+                *word &= !bit;
             }
         }
+    }
+
+    /// The number from which on none has a bit in memory.
+    fn stored(&self) -> u64 {
+        (self.words.len() as u64).saturating_mul(64)
     }
 
     pub(crate) fn has(&self, number: u64) -> bool {
@@ -50,7 +80,7 @@ impl Bits {
     /// The first number from `from` on that is in the set, or is not; the limit if there is none.
     pub(crate) fn next(&self, from: u64, inside: bool) -> u64 {
         let mut from = from;
-        while from < self.limit {
+        while from < self.limit.min(self.stored()) {
             let (index, _) = place(from);
             let word = self.words.get(index).copied().unwrap_or(0);
             let wanted = if inside { word } else { !word };
@@ -63,7 +93,10 @@ impl Bits {
                 }
             }
         }
-        self.limit
+        match inside {
+            true => self.limit,
+            false => from.min(self.limit),
+        }
     }
 
     /// The ranges of numbers below `end` that are in the set, or are not.
@@ -81,7 +114,7 @@ impl Bits {
 
     /// The number after the last one in the set that is below `before`; 0 if there is none.
     pub(crate) fn end_below(&self, before: u64) -> u64 {
-        let mut end = before.min(self.limit);
+        let mut end = before.min(self.limit).min(self.stored());
         while let Some(last) = end.checked_sub(1) {
             let (index, _) = place(last);
             let word = self.words.get(index).copied().unwrap_or(0);
@@ -118,7 +151,7 @@ mod tests {
             changes in prop::collection::vec((0u64..300, 0u64..90, any::<bool>()), 0..8),
             end in 0u64..300,
         ) {
-            let mut bits = Bits::new(limit).unwrap();
+            let mut bits = Bits::new(limit);
             let mut model = vec![false; usize::try_from(limit).unwrap()];
             for (start, len, add) in changes {
                 match add {
