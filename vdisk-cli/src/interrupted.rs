@@ -10,7 +10,7 @@ use crate::{
 use serde::Serialize;
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use vdisk_core::{
     Result,
@@ -39,14 +39,22 @@ impl InterruptedArgs {
     /// Does what the flags ask for; `None` if they ask for nothing.
     pub(crate) fn run(&self, input: &InputArgs, ui: &mut Ui) -> Result<Option<Exit>> {
         let (image, outcome, operation) = if let Some(image) = &self.undo {
-            let found = transaction::undo(image, &Files)?;
+            let resolver = input.resolver();
+            let allowed = [resolver.allowed, resolver.parents].concat();
+            let found = transaction::undo(image, &allowed, &Files)?;
             // What a later version wrote is taken back all the same.
             let redo = Redo::parse(&found.redo).ok();
             (image, "undone", redo.as_ref().map(Redo::operation))
         } else if let Some(image) = &self.resume {
-            let resolver = input.resolver();
+            let mut resolver = input.resolver();
+            let allowed = [&resolver.allowed[..], &resolver.parents[..]].concat();
+            // Also for an image elsewhere that goes into one beside the journal.
+            if let Some(found) = transaction::unfinished(image)? {
+                let folder = found.journal.parent().map(Path::to_owned);
+                resolver.allowed.extend(folder);
+            }
             let options = input.options(&resolver);
-            let redo = redo::resume(image, &options, &Files, &ui.job())?;
+            let redo = redo::resume(image, &allowed, &options, &Files, &ui.job())?;
             (image, "resumed", Some(redo.operation()))
         } else {
             return Ok(None);

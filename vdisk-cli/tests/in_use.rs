@@ -6,6 +6,7 @@ mod run;
 use run::{Folder, noise};
 use std::{
     fs,
+    io::Read,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -118,4 +119,39 @@ fn without_room_everything_is_taken_back_and_the_error_says_so() {
     }
     folder.run("commit fill.vmdk").code(0);
     assert!(folder.contents("empty.vmdk") == folder.read("new.raw"));
+}
+
+/// A running qemu holds record locks on its image.
+#[test]
+fn an_image_that_qemu_has_open_is_not_replaced() {
+    let folder = chain();
+    let started = Command::new("qemu-io")
+        .args(["-f", "vmdk", "base.vmdk"])
+        .current_dir(folder.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut qemu) = started else {
+        println!("skipped: no qemu-io");
+        return;
+    };
+    // Its prompt: it has the image by now.
+    let mut prompt = [0; 4];
+    qemu.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut prompt)
+        .unwrap();
+    let before = folder.read("base.vmdk");
+    for line in [
+        "convert new.raw -o base.vmdk --force",
+        "create base.vmdk --size 1M --force",
+    ] {
+        folder.run(line).code(3).says("base.vmdk").says("in use");
+    }
+    assert!(folder.read("base.vmdk") == before);
+    drop(qemu.stdin.take());
+    assert!(qemu.wait().unwrap().success());
+    folder.run("convert new.raw -o base.vmdk --force").code(0);
+    assert!(folder.contents("base.vmdk") == folder.read("new.raw"));
 }

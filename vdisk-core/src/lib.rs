@@ -19,6 +19,7 @@ pub mod open;
 pub mod ops;
 pub mod ova;
 pub mod patch;
+mod paths;
 pub mod profile;
 pub mod qcow2;
 pub mod raw;

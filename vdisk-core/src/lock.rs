@@ -44,6 +44,16 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Fails if another program has the file at `path`, which is about to be replaced.
+///
+/// A file that cannot be opened for writing or locked here is not known to be in use.
+pub(crate) fn refuse_in_use(path: &Path) -> Result<()> {
+    match open(path) {
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// The entry of the folder `NAME.lck` beside the file, where hosted VMware products keep a file for
 /// each program that has the disk open; a lock file of that name counts too.
 fn vmware_lock(path: &Path) -> Option<OsString> {

@@ -185,3 +185,66 @@ fn names_that_lead_nowhere_are_refused_by_what_they_are() {
     }
     assert_eq!(names(folder), ["base.vmdk", "dangling", "loop"]);
 }
+
+#[test]
+fn what_others_have_or_a_journal_is_about_is_not_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let lay = || {
+        for name in ["disk.vmdk", EXTENTS[0], EXTENTS[1]] {
+            fs::write(folder.join(name), "old").unwrap();
+        }
+    };
+    let refused = |name: &str, force: bool| {
+        let error = start(folder, options(force), "new").err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{name}: {error}");
+        assert!(error.to_string().contains(name), "{error}");
+        let left: Vec<String> = names(folder);
+        assert!(!left.iter().any(|n| n.starts_with(".vdisk-")), "{left:?}");
+    };
+    lay();
+    for name in ["disk.vmdk", EXTENTS[1]] {
+        let other = fs::File::open(folder.join(name)).unwrap();
+        other.lock().unwrap();
+        refused(name, true);
+        // Taken into use while the new one is written.
+        other.unlock().unwrap();
+        let output = start(folder, options(true), "new").unwrap();
+        other.lock().unwrap();
+        let error = output.publish().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        for name in ["disk.vmdk", EXTENTS[0], EXTENTS[1]] {
+            assert_eq!(read(folder, name), "old");
+        }
+    }
+    // A lock of VMware's.
+    fs::write(folder.join("disk.vmdk.lck"), "").unwrap();
+    refused("disk.vmdk.lck", true);
+    fs::remove_file(folder.join("disk.vmdk.lck")).unwrap();
+
+    // The journal counts more than the file, which may be gone, and links are followed.
+    let journal = folder.join("disk.vmdk.vdisk-journal");
+    fs::write(&journal, "").unwrap();
+    refused("disk.vmdk.vdisk-journal", true);
+    fs::remove_file(folder.join("disk.vmdk")).unwrap();
+    for force in [false, true] {
+        refused("disk.vmdk.vdisk-journal", force);
+    }
+    fs::remove_file(journal).unwrap();
+    fs::write(folder.join("real.vmdk"), "old").unwrap();
+    symlink("real.vmdk", folder.join("disk.vmdk")).unwrap();
+    fs::write(folder.join("real.vmdk.vdisk-journal"), "").unwrap();
+    refused("real.vmdk.vdisk-journal", true);
+    fs::remove_file(folder.join("real.vmdk.vdisk-journal")).unwrap();
+    fs::remove_file(folder.join("disk.vmdk")).unwrap();
+
+    // What cannot be opened for writing is replaced.
+    lay();
+    let main = folder.join("disk.vmdk");
+    fs::set_permissions(&main, fs::Permissions::from_mode(0o444)).unwrap();
+    start(folder, options(true), "new")
+        .unwrap()
+        .publish()
+        .unwrap();
+    assert_eq!(read(folder, "disk.vmdk"), "new");
+}

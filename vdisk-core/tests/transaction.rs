@@ -11,6 +11,7 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
+    process::Command,
 };
 use vdisk_core::{
     Deny, ErrorKind, OpenOptions, Result, format,
@@ -162,7 +163,7 @@ proptest! {
                     prop_assert!(untouched || grows_again, "{}", what);
                 }
                 if done.is_err() {
-                    match transaction::undo(&case.path(0), &Files) {
+                    match transaction::undo(&case.path(0), &[], &Files) {
                         Ok(found) => prop_assert_eq!(found.redo, "again"),
                         Err(e) => prop_assert_eq!(e.kind(), ErrorKind::Usage, "{}", what),
                     }
@@ -196,7 +197,7 @@ proptest! {
         let _ = fs::remove_file(case.journal());
         let _ = case.change(&steps, &Faulty::new(Fault::Torn, good));
         for good in 0..500 {
-            let done = transaction::undo(&case.path(0), &Faulty::new(Fault::Torn, good));
+            let done = transaction::undo(&case.path(0), &[], &Faulty::new(Fault::Torn, good));
             if done.is_ok() || !case.journal().exists() {
                 break;
             }
@@ -344,7 +345,7 @@ fn an_image_that_is_half_changed_is_not_read() {
     let found = transaction::unfinished(&case.path(0)).unwrap().unwrap();
     assert_eq!(found.files, [case.path(0), case.path(1)]);
     fs::remove_file(link).unwrap();
-    transaction::undo(&case.journal(), &Files).unwrap();
+    transaction::undo(&case.journal(), &[], &Files).unwrap();
     assert!(case.now() == case.old && case.is_clean());
     assert!(vdisk_core::open(&case.path(0), &raw).is_ok());
 }
@@ -357,7 +358,7 @@ fn a_set_of_files_that_was_moved_is_still_restored() {
         let path = entry.unwrap().path();
         fs::rename(&path, elsewhere.path().join(path.file_name().unwrap())).unwrap();
     }
-    transaction::undo(&elsewhere.path().join("0.raw"), &Files).unwrap();
+    transaction::undo(&elsewhere.path().join("0.raw"), &[], &Files).unwrap();
     assert!(fs::read(elsewhere.path().join("0.raw")).unwrap() == case.old[0]);
     assert!(fs::read(elsewhere.path().join("1.raw")).unwrap() == case.old[1]);
 }
@@ -371,7 +372,7 @@ fn a_damaged_journal_is_an_error_and_stays() {
         bytes[at] ^= 0x10;
         fs::write(case.journal(), &bytes).unwrap();
         let before = case.now();
-        let error = transaction::undo(&case.path(0), &Files).unwrap_err();
+        let error = transaction::undo(&case.path(0), &[], &Files).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}: {error}");
         assert!(case.now() == before && case.journal().exists());
     }
@@ -431,12 +432,210 @@ fn undo_refuses_a_file_that_others_changed_since() {
         let kept = bytes.clone();
         bytes[at as usize] ^= 0xff;
         fs::write(case.path(0), &bytes).unwrap();
-        let error = transaction::undo(&case.path(0), &Files).unwrap_err();
+        let error = transaction::undo(&case.path(0), &[], &Files).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{at}: {error}");
         assert_eq!(error.offset(), Some(at / 512 * 512), "{error}");
         assert!(fs::read(case.path(0)).unwrap() == bytes && case.journal().exists());
         fs::write(case.path(0), &kept).unwrap();
-        transaction::undo(&case.path(0), &Files).unwrap();
+        transaction::undo(&case.path(0), &[], &Files).unwrap();
         assert!(case.now() == case.old);
+    }
+}
+
+/// All files beneath `folder`, by their paths.
+fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = path.symlink_metadata().unwrap().file_type();
+        if kind.is_dir() {
+            found.extend(tree(&path));
+        } else if kind.is_file() {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A journal without records, made from nothing: it says that `members` had these lengths.
+fn crafted(redo: &str, members: &[(&str, u64)]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut text = |bytes: &[u8]| {
+        rest.extend((bytes.len() as u64).to_le_bytes());
+        rest.extend(bytes);
+    };
+    text(redo.as_bytes());
+    for (path, size) in members {
+        text(path.as_bytes());
+        text(&size.to_le_bytes());
+    }
+    let mut journal = b"vdisk journal 1\n".to_vec();
+    journal.extend((rest.len() as u64).to_le_bytes());
+    journal.extend(crc32c::crc32c(&rest).to_le_bytes());
+    journal.extend(rest);
+    journal
+}
+
+#[test]
+fn a_journal_from_elsewhere_changes_nothing_outside_its_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    let top = temp.path();
+    let own = top.join("own");
+    fs::create_dir_all(own.join("beneath")).unwrap();
+    fs::create_dir(top.join("own too")).unwrap();
+    let (image, journal) = (own.join("a.raw"), own.join("a.raw.vdisk-journal"));
+    let secret = top.join("own too/secret");
+    fs::write(&image, [1; 700]).unwrap();
+    fs::write(own.join("beneath/b.raw"), [2; 700]).unwrap();
+    fs::write(&secret, [3; 700]).unwrap();
+    std::os::unix::fs::symlink(&secret, own.join("link.raw")).unwrap();
+    std::os::unix::fs::symlink("../own too", own.join("folder")).unwrap();
+    let absolute = secret.to_str().unwrap();
+    let names = [
+        absolute,
+        "../own too/secret",
+        "beneath/../../own too/secret",
+        "link.raw",
+        "folder/secret",
+        "fifo",
+        "beneath",
+    ];
+    for name in names {
+        if name == "fifo" {
+            let made = Command::new("mkfifo").arg(own.join(name)).status();
+            assert!(made.unwrap().success());
+        }
+        for members in [&[("a.raw", 0), (name, 0)][..], &[(name, 0), ("a.raw", 0)]] {
+            fs::write(&journal, crafted("", members)).unwrap();
+            for path in [&image, &journal] {
+                let error = transaction::undo(path, &[], &Files).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Policy, "{name}: {error}");
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
+        let _ = fs::remove_file(own.join("fifo"));
+        assert_eq!(fs::read(&secret).unwrap(), [3; 700], "{name}");
+        assert_eq!(fs::read(&image).unwrap(), [1; 700], "{name}");
+        assert!(journal.exists());
+    }
+    // A journal that lies beside an image of which it is not.
+    fs::write(&journal, crafted("", &[("beneath/b.raw", 0)])).unwrap();
+    for path in [&image, &journal] {
+        let error = transaction::undo(path, &[], &Files).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+    }
+    let before = tree(top);
+    assert!(
+        before
+            .iter()
+            .all(|(path, bytes)| path == &journal || bytes.len() == 700)
+    );
+
+    // What is allowed is done: the folder, or the file.
+    for allowed in [top.join("own too"), secret.clone()] {
+        fs::write(&journal, crafted("", &[("a.raw", 900), (absolute, 800)])).unwrap();
+        // Longer than they are, and nothing was cut: not as the change left them.
+        let error = transaction::undo(&image, &[allowed.clone()], &Files).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        fs::write(&journal, crafted("", &[("a.raw", 600), (absolute, 500)])).unwrap();
+        transaction::undo(&image, &[allowed], &Files).unwrap();
+        assert_eq!(fs::read(&image).unwrap(), [1; 600]);
+        assert_eq!(fs::read(&secret).unwrap(), [3; 500]);
+        fs::write(&image, [1; 700]).unwrap();
+        fs::write(&secret, [3; 700]).unwrap();
+    }
+}
+
+#[test]
+fn undo_refuses_a_file_that_is_shorter_than_the_change_made_it() {
+    // The change cuts 1.raw at 5, and 0.raw not at all.
+    for (number, len) in [(0, 0), (0, 399_999), (1, 4), (1, 0)] {
+        let case = killed();
+        let kept = fs::read(case.path(number)).unwrap();
+        fs::write(case.path(number), &kept[..len]).unwrap();
+        let before = case.now();
+        let done = transaction::undo(&case.path(0), &[], &Files);
+        let error = done
+            .err()
+            .unwrap_or_else(|| panic!("{number} cut at {len}"));
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(case.now() == before && case.journal().exists());
+    }
+    // What the change itself may have cut is no trace of others.
+    let case = Case::new();
+    let steps = [Step::SetLen(1, 5), Step::Barrier, Step::Write(1, 0, 9, 9)];
+    for good in 0.. {
+        case.reset();
+        let medium = Faulty::new(Fault::Killed, good);
+        assert!(case.change(&steps, &medium).is_err(), "never cut");
+        let len = fs::metadata(case.path(1)).unwrap().len();
+        if case.journal().exists() {
+            transaction::undo(&case.path(0), &[], &Files).unwrap();
+            assert!(case.now() == case.old);
+        }
+        if len < SIZES[1] {
+            break;
+        }
+    }
+}
+
+#[test]
+fn files_in_several_folders_are_named_by_the_way_to_them() {
+    for how in ["moved", "copied"] {
+        let temp = tempfile::tempdir().unwrap();
+        let (old, new) = (temp.path().join("old"), temp.path().join("new"));
+        for name in ["gold", "vm"] {
+            fs::create_dir_all(old.join(name)).unwrap();
+        }
+        let names = ["gold/base.raw", "vm/child.raw"];
+        for good in 0.. {
+            for (number, name) in names.iter().enumerate() {
+                fs::write(old.join(name), vec![number as u8; 100_000]).unwrap();
+            }
+            let _ = fs::remove_file(old.join("gold/base.raw.vdisk-journal"));
+            let files = names.map(|n| ImageFile::open(&old.join(n), Access::Positioned).unwrap());
+            let work = Work {
+                files: &[&files[0], &files[1]],
+                redo: "",
+                medium: &Faulty::new(Fault::Killed, good),
+            };
+            let done = transaction::run(&work, |t| {
+                t.write(&files[0], 0, &[7; 50_000])?;
+                t.write(&files[1], 0, &[8; 50_000])
+            });
+            assert!(done.is_err(), "never changed both");
+            if fs::read(old.join(names[1])).unwrap()[0] == 8 {
+                break;
+            }
+        }
+        let left = tree(&old);
+        if how == "moved" {
+            fs::rename(&old, &new).unwrap();
+        } else {
+            for (path, bytes) in &left {
+                let to = new.join(path.strip_prefix(&old).unwrap());
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::write(to, bytes).unwrap();
+            }
+        }
+        let image = new.join(names[0]);
+        let before = tree(&new);
+        let error = transaction::undo(&image, &[], &Files).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+        assert!(tree(&new) == before);
+        transaction::undo(&image, &[new.join("vm")], &Files).unwrap();
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(
+                fs::read(new.join(name)).unwrap(),
+                vec![number as u8; 100_000]
+            );
+        }
+        if how == "copied" {
+            assert!(
+                tree(&old) == left,
+                "the folder that was copied is not touched"
+            );
+        }
     }
 }

@@ -3,17 +3,13 @@
 //! What a child may be made of, how it names its parent and whether it reads as it should is decided
 //! here for all operations that make children.
 
-use super::{diff, hash, in_place};
+use super::{diff, hash};
 use crate::{
-    Chain, Disk, Error, ErrorKind, Format, Identity, InFile, Job, Layer, Result, format::ParentSpec,
+    Chain, Disk, Error, ErrorKind, Format, Identity, InFile, Job, Layer, Result,
+    format::ParentSpec,
+    paths::{canonical_folder, relative},
 };
-use std::{
-    ffi::OsStr,
-    fs,
-    path::{Component, Path, PathBuf},
-    sync::Arc,
-    time::UNIX_EPOCH,
-};
+use std::{fs, path::Path, sync::Arc, time::UNIX_EPOCH};
 
 /// Checks that an image of `format` can be a child of `parent`.
 ///
@@ -168,44 +164,4 @@ pub fn reads_as(disk: &dyn Disk, size: u64, digest: &[u8; 32], job: &Job<'_>) ->
         ));
     }
     Ok(())
-}
-
-/// The folder of the file `path`, without links.
-fn canonical_folder(path: &Path) -> Result<PathBuf> {
-    let folder = in_place::folder(path);
-    folder
-        .canonicalize()
-        .map_err(|e| Error::io("open", e).path(folder))
-}
-
-/// The way from the folder `from` to the file `name` in the folder `to`; both are canonical.
-fn relative(from: &Path, to: &Path, name: &OsStr) -> PathBuf {
-    let shared = from
-        .components()
-        .zip(to.components())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let up = from.components().skip(shared).map(|_| Component::ParentDir);
-    let down = to.components().skip(shared);
-    let mut path: PathBuf = up.chain(down).collect();
-    path.push(name);
-    path
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relative_paths_go_up_and_down() {
-        for (from, to, way) in [
-            ("/a/b", "/a/b", "p.vmdk"),
-            ("/a/b", "/a/b/c", "c/p.vmdk"),
-            ("/a/b/c", "/a/d", "../../d/p.vmdk"),
-            ("/", "/x", "x/p.vmdk"),
-        ] {
-            let found = relative(from.as_ref(), to.as_ref(), "p.vmdk".as_ref());
-            assert_eq!(found, Path::new(way), "{from} to {to}");
-        }
-    }
 }

@@ -159,6 +159,12 @@ impl Plan {
         }
     }
 
+    /// Every path of the plan.
+    pub(super) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let files = self.files.iter_mut().map(|stamp| &mut stamp.path);
+        files.chain([&mut self.image]).collect()
+    }
+
     /// Makes the change: all of it or, after an error, none. What the image reads as stays the same.
     pub fn apply(
         &self,
@@ -167,11 +173,7 @@ impl Plan {
         job: &Job<'_>,
     ) -> Result<Done> {
         let chain = in_place::open(&self.image, &self.format, &self.files, options)?;
-        let redo = Redo::Compact(Self {
-            image: in_place::absolute(&self.image)?,
-            files: stamp::absolute(&self.files)?,
-            format: self.format.clone(),
-        });
+        let redo = Redo::Compact(self.clone());
         let files = in_place::files(&chain);
         let (done, totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             compact(&chain, t, options, job)

@@ -1,5 +1,7 @@
 //! What the operations share that change an image in place: which files, as when planned.
 
+pub(super) use crate::paths::folder;
+
 use super::{Stamp, redo::Redo};
 use crate::{
     Chain, Error, ErrorKind, OpenOptions, Result,
@@ -70,7 +72,13 @@ pub(super) fn run<T>(
     medium: &dyn Medium,
     change: impl FnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<(T, Totals)> {
-    let redo = redo.text()?;
+    let redo = match files.first() {
+        // The whole folder can be moved or copied with its journal.
+        Some(first) => redo
+            .seen_from(&transaction::folder_of(first.path())?)?
+            .text()?,
+        None => redo.text()?,
+    };
     let work = Work {
         files,
         redo: &redo,
@@ -102,19 +110,6 @@ pub(super) fn context<'a>(options: &OpenOptions<'a>) -> Context<'a> {
         disk: None,
         verify: false,
     }
-}
-
-/// The folder that `path` lies in.
-pub(super) fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// `path` for whoever is in another folder.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::io("open", e).path(path))
 }
 
 /// The names of `paths`, for an error.

@@ -188,6 +188,15 @@ impl Plan {
         }
     }
 
+    /// Every path of the plan.
+    pub(super) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let files = self.files.iter_mut().map(|stamp| &mut stamp.path);
+        files
+            .chain([&mut self.image])
+            .chain(&mut self.children)
+            .collect()
+    }
+
     /// Fails with [`Conflict`](ErrorKind::Conflict) if something would be lost, and nobody accepted
     /// that.
     pub fn check(&self) -> Result<()> {
@@ -226,11 +235,7 @@ impl Plan {
         self.check()?;
         let chain = in_place::open(&self.image, &self.format, &self.files, options)?;
         let changes = self.table_changes(&chain)?;
-        let redo = Redo::Resize(Self {
-            image: in_place::absolute(&self.image)?,
-            files: stamp::absolute(&self.files)?,
-            ..self.clone()
-        });
+        let redo = Redo::Resize(self.clone());
         let files = in_place::files(&chain);
         let ((), totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             self.resize(&chain, t, options)?;

@@ -1,6 +1,5 @@
 //! How a file was when a change of it was planned, so that the plan is not made to another one.
 
-use super::in_place;
 use crate::{Error, ErrorKind, Result, storage::ImageFile};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -68,15 +67,4 @@ pub(super) fn restored(stamps: &[Stamp]) -> Vec<Stamp> {
         ..stamp.clone()
     };
     stamps.iter().map(forget).collect()
-}
-
-/// The same for whoever is in another folder.
-pub(super) fn absolute(stamps: &[Stamp]) -> Result<Vec<Stamp>> {
-    let absolute = |stamp: &Stamp| {
-        Ok(Stamp {
-            path: in_place::absolute(&stamp.path)?,
-            ..stamp.clone()
-        })
-    };
-    stamps.iter().map(absolute).collect()
 }

@@ -3,7 +3,9 @@
 //! All that can be refused is refused before work starts.
 
 use super::{OutputOptions, Target};
-use crate::{Error, ErrorKind, InFile, Result, storage::FileId};
+use crate::{
+    Error, ErrorKind, InFile, Result, lock, storage::FileId, transaction::refuse_unfinished,
+};
 use std::{
     fs::{self, File},
     io,
@@ -77,6 +79,8 @@ pub(super) fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished
 /// The path to write, links followed, and the permissions of the file there, after all checks that
 /// can be made before work starts.
 fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
+    // It holds what the old files of an image were, which still may be wanted.
+    refuse_unfinished(path)?;
     let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
     // Links are followed; nothing is opened, so a FIFO cannot hang the program.
     let existing = match path.metadata() {
@@ -103,6 +107,7 @@ fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Pe
     if !options.force {
         return usage("exists already");
     }
+    lock::refuse_in_use(path)?;
     let real = path
         .canonicalize()
         .map_err(|e| Error::io("output", e))
@@ -132,6 +137,16 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 }
 
 impl Unpublished {
+    /// Fails if the file cannot be replaced any more: since it was started, another program took it
+    /// into use or began to change it.
+    pub(super) fn refuse_in_use(&self) -> Result<()> {
+        refuse_unfinished(&self.path)?;
+        match self.path.is_file() {
+            true => lock::refuse_in_use(&self.path),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn publish(self, options: &OutputOptions) -> Result<()> {
         let Self {
             path,

@@ -71,7 +71,8 @@ impl Output {
     /// Starts the file that will be `path`.
     ///
     /// Fails with [`ErrorKind::Usage`] if `path` exists and may not be replaced, is an input, or is
-    /// not a regular file.
+    /// not a regular file, and with [`ErrorKind::Conflict`] if another program has it, or if the
+    /// journal of a change that was cut short lies beside it.
     pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
         let (main, writing) = start(path, &options)?;
         Ok(Self {
@@ -116,6 +117,9 @@ impl Output {
     /// again; files that were replaced by then are lost, and the error says so.
     pub fn publish(mut self) -> Result<()> {
         self.flush()?;
+        std::iter::once(&self.main)
+            .chain(&self.others)
+            .try_for_each(Unpublished::refuse_in_use)?;
         let Self {
             main,
             others,

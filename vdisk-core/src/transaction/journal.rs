@@ -36,7 +36,7 @@ const BATCH: usize = 8 << 20;
 /// A file that the transaction changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Its name if it lies beside the journal, otherwise its whole path.
+    /// The way to it from the journal's folder.
     pub(super) path: PathBuf,
     /// Its length before, in bytes.
     pub(super) size: u64,

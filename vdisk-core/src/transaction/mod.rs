@@ -9,12 +9,14 @@
 
 mod journal;
 mod medium;
+mod members;
 mod recover;
 mod saving;
 
 pub use medium::{Files, Medium};
+pub(crate) use members::{folder_of, permitted, place, seen_from};
 pub use recover::{Unfinished, undo, unfinished};
-pub(crate) use recover::{is_journal, is_unfinished, journal_of, refuse_unfinished};
+pub(crate) use recover::{amended, is_journal, is_unfinished, journal_of, refuse_unfinished};
 
 use crate::{
     Error, ErrorKind, InFile, Result,
@@ -177,20 +179,18 @@ impl<'a> Transaction<'a> {
             recover::refuse_unfinished(&member.path)?;
         }
         let path = recover::journal_path(&first.path);
-        let beside = |member: &Opened| {
-            let name = member.path.file_name().map(PathBuf::from);
-            name.filter(|_| member.path.parent() == first.path.parent())
-                .unwrap_or_else(|| member.path.clone())
-        };
+        let folder = folder_of(&first.path)?;
         let head = Head {
             redo: work.redo.to_owned(),
             members: members
                 .iter()
-                .map(|member| Member {
-                    path: beside(member),
-                    size: member.size,
+                .map(|member| {
+                    Ok(Member {
+                        path: seen_from(&folder, &member.path)?,
+                        size: member.size,
+                    })
                 })
-                .collect(),
+                .collect::<Result<_>>()?,
         };
         let journal = Journal::create(work.medium, &path, &head)
             .map_err(|e| recover::amended(&e, "nothing was changed"))?;

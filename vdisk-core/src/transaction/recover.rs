@@ -3,8 +3,9 @@
 use super::{
     Medium,
     journal::{self, PAGE, Record, SECTOR, What},
+    members::{permitted, place},
 };
-use crate::{Error, ErrorKind, Result, disk::part_len};
+use crate::{Error, ErrorKind, Result, disk::part_len, storage::Storage};
 use std::{
     collections::HashMap,
     ffi::OsStr,
@@ -26,6 +27,8 @@ pub struct Unfinished {
     pub redo: String,
     /// The files that it may have changed, in the order in which they were named.
     pub files: Vec<PathBuf>,
+    /// The lengths that they had before, in bytes.
+    pub sizes: Vec<u64>,
 }
 
 /// The change of the image at `path` that was cut short, or is being made now; `path` may also be
@@ -42,6 +45,7 @@ pub fn unfinished(path: &Path) -> Result<Option<Unfinished>> {
     let files = head.members.iter().map(|m| place(&journal, &m.path));
     Ok(Some(Unfinished {
         files: files.collect(),
+        sizes: head.members.iter().map(|m| m.size).collect(),
         redo: head.redo,
         journal,
     }))
@@ -49,18 +53,19 @@ pub fn unfinished(path: &Path) -> Result<Option<Unfinished>> {
 
 /// Restores all files of a change that was cut short, and removes its journal.
 ///
-/// `path` is the image or its journal. Can be killed and run again.
+/// `path` is the image or its journal. Its files must lie beneath the journal's folder, or beneath
+/// `allowed`: folders, or files themselves. Can be killed and run again.
 ///
 /// # Errors
 /// [`Usage`](ErrorKind::Usage) if there is no journal, [`Conflict`](ErrorKind::Conflict) if a
-/// program has one of the files.
-pub fn undo(path: &Path, medium: &dyn Medium) -> Result<Unfinished> {
+/// program has one of the files, or has changed it since, [`Policy`](ErrorKind::Policy) if one lies
+/// elsewhere or is no regular file.
+pub fn undo(path: &Path, allowed: &[PathBuf], medium: &dyn Medium) -> Result<Unfinished> {
     let Some(unfinished) = unfinished(path)? else {
         let detail = "has no change that was cut short";
         return Err(Error::new(ErrorKind::Usage, "journal", detail).path(path));
     };
-    let files = unfinished
-        .files
+    let files = permitted(&unfinished, path, allowed)?
         .iter()
         .map(|path| crate::lock::open(path))
         .collect::<Result<Vec<_>>>()?;
@@ -95,6 +100,14 @@ fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
             }
         }
     }
+    for (number, (file, size)) in files.iter().zip(&unfinished.sizes).enumerate() {
+        let len = Storage::size(*file).map_err(io)?;
+        let cut = cuts.get(&number).copied().unwrap_or(u64::MAX);
+        if len < cut.min(*size) {
+            let name = unfinished.files.get(number).unwrap_or(path);
+            return Err(foreign(name, len));
+        }
+    }
     let (_, mut records) = journal::read(path)?;
     while let Some(record) = records.next().map_err(io)? {
         let What::Old(old) = record.what else {
@@ -109,19 +122,24 @@ fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
             let at = record.at + u64::from(number) * SECTOR;
             let is_ours = bits.unwrap_or(0) & (1 << number) != 0;
             let is_cut = at + SECTOR > cut && is_zero_after(found, cut.saturating_sub(at));
-            // The last sector may be cut in the middle.
+            // The last sector may be cut in the middle, as was looked at above.
             let same = old.starts_with(found);
             if !same && !is_ours && !is_cut {
-                let detail = "was changed by another program since the change of it was cut short; \
-                              nothing was written";
                 let name = unfinished.files.get(record.member).unwrap_or(path);
-                return Err(Error::new(ErrorKind::Conflict, "undo", detail)
-                    .at(at)
-                    .path(name));
+                return Err(foreign(name, at));
             }
         }
     }
     Ok(())
+}
+
+/// The error for the file at `path`, which holds at `at` what is not of the change.
+fn foreign(path: &Path, at: u64) -> Error {
+    let detail = "was changed by another program since the change of it was cut short; \
+                  nothing was written";
+    Error::new(ErrorKind::Conflict, "undo", detail)
+        .at(at)
+        .path(path)
 }
 
 /// The sectors of a page of which `found`, read at the file offset `at`, has the checksums `sums`.
@@ -233,13 +251,8 @@ pub(crate) fn is_journal(path: &Path) -> bool {
     name.is_some_and(|n| n.ends_with(ENDING.as_bytes()))
 }
 
-/// Where a file lies that the journal names.
-fn place(journal: &Path, member: &Path) -> PathBuf {
-    journal.parent().unwrap_or(Path::new("")).join(member)
-}
-
 /// `error`, and what became of the files.
-pub(super) fn amended(error: &Error, outcome: &str) -> Error {
+pub(crate) fn amended(error: &Error, outcome: &str) -> Error {
     let detail = format!("{}; {outcome}", error.detail());
     let mut new = Error::new(error.kind(), error.part().to_owned(), detail);
     if let Some(at) = error.offset() {

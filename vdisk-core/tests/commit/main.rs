@@ -184,7 +184,7 @@ fn a_commit_is_made_whole_or_taken_back_at_every_operation() {
                 let what = format!("{}: {fault:?} after {good}: {done:?}", base.1.name);
                 match done {
                     Ok(_) => case.holds(2, 0),
-                    Err(_) => match transaction::undo(&target, &Files) {
+                    Err(_) => match transaction::undo(&target, &[], &Files) {
                         Ok(_) => assert!(same(&case, &old), "{what}"),
                         // The journal was not there yet, or is gone already.
                         Err(e) => {
@@ -230,7 +230,7 @@ fn a_commit_that_was_killed_is_resumed() {
                     assert_eq!(error.kind(), ErrorKind::Conflict, "layer {number}: {error}");
                     assert!(error.to_string().contains("vdisk-journal"), "{error}");
                 }
-                redo::resume(&target, &case.options(), &Files, &Job::default()).unwrap();
+                redo::resume(&target, &[], &case.options(), &Files, &Job::default()).unwrap();
                 case.holds(2, 0);
                 resumed += 1;
             }

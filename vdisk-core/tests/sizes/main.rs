@@ -432,13 +432,13 @@ fn killed(stage: &Stage, new: &[u8], change: &dyn Fn(&Faulty) -> Result<(), Erro
         if transaction::unfinished(&path).unwrap().is_some() {
             interrupted += 1;
             if step % 2 == 0 {
-                redo::resume(&path, &options(&resolver), &Files, &Job::default()).unwrap();
+                redo::resume(&path, &[], &options(&resolver), &Files, &Job::default()).unwrap();
                 assert!(stage.read(&path).unwrap() == new, "resumed after {good}");
                 stage.check(0);
                 stage.restore(&old);
                 continue;
             }
-            transaction::undo(&path, &Files).unwrap();
+            transaction::undo(&path, &[], &Files).unwrap();
         }
         if done.is_err() && stage.read(&path).unwrap() != new {
             assert!(stage.files() == old, "not as it was after {good}");

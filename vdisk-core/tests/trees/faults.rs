@@ -143,9 +143,10 @@ impl Scene<'_> {
         let _guard = nobody_starts();
         // The way back can be cut short, too.
         let cut: Result<_, Error> =
-            transaction::undo(&self.main, &Faulty::new(Fault::Torn, good % 7));
+            transaction::undo(&self.main, &[], &Faulty::new(Fault::Torn, good % 7));
         if cut.is_err() {
-            transaction::undo(&self.main, &Unflushed).unwrap_or_else(|e| panic!("{what}: {e}"));
+            transaction::undo(&self.main, &[], &Unflushed)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
         }
         assert!(self.is_before(), "{what}: not as before after undo");
     }
@@ -153,7 +154,7 @@ impl Scene<'_> {
     fn resume(&self, good: u64, what: &str) {
         let _guard = nobody_starts();
         let (options, job) = (self.tree.options(), Job::default());
-        let resume = |medium: &dyn Medium| redo::resume(&self.main, &options, medium, &job);
+        let resume = |medium: &dyn Medium| redo::resume(&self.main, &[], &options, medium, &job);
         let cut = resume(&Faulty::new(Fault::Killed, good));
         match transaction::unfinished(&self.main).unwrap() {
             Some(_) => drop(resume(&Unflushed).unwrap_or_else(|e| panic!("{what}: {e}"))),

@@ -11,6 +11,7 @@ use crate::{
     ops::{in_place, redo::Redo, stamp},
     transaction::{self, Medium, Transaction},
 };
+use std::path::PathBuf;
 
 impl Plan {
     /// The same plan for files that were restored: their times have changed.
@@ -44,7 +45,7 @@ impl Plan {
     ) -> Result<Committed> {
         self.check_siblings()?;
         let chain = self.open(options)?;
-        let redo = Redo::Commit(self.absolute()?);
+        let redo = Redo::Commit(self.clone());
         let files = files(&chain, self.layers);
         let (done, totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             self.change(&chain, t, options, job)
@@ -70,21 +71,13 @@ impl Plan {
         Ok(chain)
     }
 
-    /// The same plan for whoever is in another folder.
-    fn absolute(&self) -> Result<Self> {
-        let mut plan = Self {
-            files: stamp::absolute(&self.files)?,
-            child: in_place::absolute(&self.child)?,
-            target: in_place::absolute(&self.target)?,
-            ..self.clone()
-        };
-        for path in &mut plan.siblings {
-            *path = in_place::absolute(path)?;
-        }
-        for renewal in &mut plan.renewals {
-            renewal.path = in_place::absolute(&renewal.path)?;
-        }
-        Ok(plan)
+    /// Every path of the plan.
+    pub(in crate::ops) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let files = self.files.iter_mut().map(|stamp| &mut stamp.path);
+        let renewals = self.renewals.iter_mut().map(|renewal| &mut renewal.path);
+        let own = [&mut self.child, &mut self.target];
+        let all = files.chain(own).chain(&mut self.siblings).chain(renewals);
+        all.collect()
     }
 
     fn change(
