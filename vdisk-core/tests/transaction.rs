@@ -14,7 +14,12 @@ use std::{
     process::Command,
 };
 use vdisk_core::{
-    Deny, ErrorKind, OpenOptions, Result, format,
+    Deny, ErrorKind, FileResolver, Job, OpenOptions, Result, format,
+    ops::{
+        Stamp,
+        redo::{self, Redo},
+        resize,
+    },
     storage::{Access, ImageFile},
     testing::{Fault, Faulty},
     transaction::{self, Files, Medium, Totals, Transaction, Work},
@@ -637,5 +642,59 @@ fn files_in_several_folders_are_named_by_the_way_to_them() {
                 "the folder that was copied is not touched"
             );
         }
+    }
+}
+
+#[test]
+fn a_journal_that_plans_the_change_of_another_image_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let [a, b] = ["a.raw", "b.raw"].map(|name| folder.join(name));
+    let resolver = FileResolver::default();
+    let options = OpenOptions {
+        format: Some(format::named("raw").unwrap()),
+        ..OpenOptions::new(&resolver)
+    };
+    let wish = resize::Wish {
+        size: 512,
+        fix_gpt: false,
+        force: true,
+        now: 0,
+    };
+    let fill = || {
+        fs::write(&a, [1; 4096]).unwrap();
+        fs::write(&b, [2; 4096]).unwrap();
+    };
+    fill();
+    let plan = |path: &Path| resize::plan(path, &wish, &options, &Job::default()).unwrap();
+    let (own, other) = (plan(&a), plan(&b));
+    let mixed = resize::Plan {
+        image: b.clone(),
+        ..own.clone()
+    };
+    let mut outdated = own.clone();
+    outdated.files[0].size = 4095;
+    let mut gone = own.clone();
+    gone.files.push(Stamp {
+        path: folder.join("parent.raw"),
+        ..own.files[0].clone()
+    });
+    for (plan, expected) in [
+        (&other, Err(ErrorKind::Corrupt)),
+        (&mixed, Err(ErrorKind::Corrupt)),
+        (&outdated, Err(ErrorKind::Conflict)),
+        (&gone, Err(ErrorKind::Conflict)),
+        (&own, Ok(())),
+    ] {
+        fill();
+        let redo = Redo::Resize(plan.clone()).text().unwrap();
+        let journal = folder.join("a.raw.vdisk-journal");
+        fs::write(&journal, crafted(&redo, &[("a.raw", 4096)])).unwrap();
+        let done = redo::resume(&a, &[], &options, &Files, &Job::default());
+        assert_eq!(done.map(drop).map_err(|e| e.kind()), expected);
+        assert_eq!(fs::read(&b).unwrap(), [2; 4096]);
+        let left = if expected.is_ok() { 512 } else { 4096 };
+        assert_eq!(fs::read(&a).unwrap(), vec![1; left]);
+        assert_eq!(journal.exists(), expected.is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! All that can be refused is refused before work starts.
 
 use super::{OutputOptions, Target};
+pub(super) use crate::paths::folder as folder_of;
 use crate::{
     Error, ErrorKind, InFile, Result, lock, storage::FileId, transaction::refuse_unfinished,
 };
@@ -125,14 +126,6 @@ fn no_folder(path: &Path) -> String {
             )
         }
         _ => "is in a folder that does not exist".to_owned(),
-    }
-}
-
-/// The folder that `path` lies in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
     }
 }
 

@@ -4,10 +4,7 @@
 //! hostile. By default it may change files beneath its own folder and nothing else, whatever links
 //! lead there.
 
-use super::{
-    Unfinished,
-    recover::{is_journal, journal_of},
-};
+use super::{Unfinished, recover::journal_of};
 use crate::{
     Error, ErrorKind, InFile, Result,
     paths::{canonical_folder, relative},
@@ -52,10 +49,7 @@ pub(crate) fn permitted(
         Err(Error::new(ErrorKind::Policy, "journal", detail).path(path))
     };
     let journal = unfinished.journal.display();
-    let image = match journal_of(path) {
-        Some(image) if is_journal(path) => image,
-        _ => path.to_owned(),
-    };
+    let image = journal_of(path).unwrap_or_else(|| path.to_owned());
     let image = open(&image)?;
     let own = canonical_folder(&unfinished.journal)?;
     let allowed = allowed.iter().filter_map(|path| path.canonicalize().ok());
