@@ -12,6 +12,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::Command,
+    slice,
 };
 use vdisk_core::{
     Deny, ErrorKind, FileResolver, Job, OpenOptions, Result, format,
@@ -541,7 +542,7 @@ fn a_journal_from_elsewhere_changes_nothing_outside_its_folder() {
     for allowed in [top.join("own too"), secret.clone()] {
         fs::write(&journal, crafted("", &[("a.raw", 900), (absolute, 800)])).unwrap();
         // Longer than they are, and nothing was cut: not as the change left them.
-        let error = transaction::undo(&image, &[allowed.clone()], &Files).unwrap_err();
+        let error = transaction::undo(&image, slice::from_ref(&allowed), &Files).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         fs::write(&journal, crafted("", &[("a.raw", 600), (absolute, 500)])).unwrap();
         transaction::undo(&image, &[allowed], &Files).unwrap();

@@ -71,7 +71,8 @@ pub(crate) fn permitted(
             .in_file(file)?
             .file_type();
         // A disk of this machine is changed only where the user names it.
-        if !kind.is_file() && !(kind.is_block_device() && real == image) {
+        let usable = kind.is_file() || (kind.is_block_device() && real == image);
+        if !usable {
             let detail =
                 format!("is not a regular file, and '{journal}' names it; nothing was written");
             return policy(file, detail);
