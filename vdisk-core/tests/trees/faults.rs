@@ -120,7 +120,7 @@ impl Scene<'_> {
                 let journal = left.journal.to_string_lossy();
                 assert!(error.to_string().contains(&*journal), "{what}");
                 self.refused(&what);
-                match good % 2 == 0 && !left.redo.is_empty() {
+                match good.is_multiple_of(2) && !left.redo.is_empty() {
                     true => self.resume(good, &what),
                     false => self.undo(good, &what),
                 }

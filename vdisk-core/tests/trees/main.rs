@@ -1,6 +1,11 @@
 //! Random trees of images of all formats, changed in all ways that there are: every image always reads
 //! as a byte array says, whatever is done to its relatives.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr
+)]
 
 mod faults;
 mod model;

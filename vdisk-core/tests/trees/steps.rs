@@ -291,7 +291,8 @@ fn edited(mut bytes: Vec<u8>, below: &[u8], edits: &[Edit]) -> (Vec<u8>, Vec<Opt
     for (number, edit) in edits.iter().enumerate() {
         let start = (usize::from(edit.at) * sectors) >> 16;
         let end = sectors.min(start + usize::from(edit.sectors));
-        for sector in start..end {
+        let places = touched.iter_mut().enumerate();
+        for (sector, touched) in places.take(end).skip(start) {
             let at = sector * 512..(sector + 1) * 512;
             let target = &mut bytes[at.clone()];
             match (edit.byte, below.get(at)) {
@@ -300,7 +301,7 @@ fn edited(mut bytes: Vec<u8>, below: &[u8], edits: &[Edit]) -> (Vec<u8>, Vec<Opt
                 // Not one byte only, so that misplaced sectors are seen.
                 (byte, _) => target.fill((byte ^ sector as u8).rotate_left(number as u32) | 1),
             }
-            touched[sector] = Some(edit.byte != 0 || edit.stored);
+            *touched = Some(edit.byte != 0 || edit.stored);
         }
     }
     (bytes, touched)
