@@ -2,11 +2,13 @@
 //! as before it, or every image as after it.
 
 use crate::{
+    expect::Fate,
     kinds,
     model::{Model, Tree},
     peers::nobody_starts,
+    perform::Unflushed,
     runner,
-    steps::{Fate, Step, Unflushed, base, clone, commit, compact, resize, write},
+    steps::{Step, base, clone, commit, compact, resize, write},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use std::{

@@ -7,9 +7,11 @@
     clippy::print_stderr
 )]
 
+mod expect;
 mod faults;
 mod model;
 mod peers;
+mod perform;
 mod steps;
 
 use model::Tree;
