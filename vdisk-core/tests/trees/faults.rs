@@ -28,7 +28,7 @@ use vdisk_core::{
 };
 
 /// How many stories are told.
-const CASES: u32 = 8;
+const CASES: u32 = 6;
 
 /// How often a change is made to fail in one way; those of fewer operations fail at each.
 const TRIES: u64 = 32;
