@@ -36,7 +36,7 @@ pub(crate) fn write(
     Ok((destination.publish(contents.size(), ui)?, recorded))
 }
 
-/// As [`write`], but leaves the image without its name. `digest` is that of its contents.
+/// As [`write()`], but leaves the image without its name. `digest` is that of its contents.
 pub(crate) fn fill(
     args: &WriteArgs,
     parent: &Chain,
@@ -61,12 +61,8 @@ pub(crate) fn fill(
 /// How the child at `child` names `parent`: from its own folder, so that both can be moved together.
 pub(crate) fn place(parent: &Chain, child: &Path, absolute: bool, ui: &Ui) -> Result<ParentSpec> {
     let place = child::place(parent, child, absolute)?;
-    if !place.beneath {
-        ui.warn(&format!(
-            "{}: the parent {} lies outside its folder: opening it will need --allow-path or --parent",
-            child.display(),
-            parent.top().path().display()
-        ));
+    if let Some(warning) = place.warning {
+        ui.warn(&format!("{}: {warning}", child.display()));
     }
     Ok(place.spec)
 }

@@ -11,6 +11,7 @@ mod profile;
 mod progress;
 mod sarif;
 mod size;
+mod totals;
 mod ui;
 mod verbs;
 

@@ -273,6 +273,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Conflict, "journal") => Some(
             "if no other vdisk is at it: vdisk commit, resize and compact finish it with --resume IMAGE, and take it back with --undo IMAGE",
         ),
+        (ErrorKind::Conflict, "cut") => Some("--force cuts it off all the same"),
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")
         }

@@ -246,9 +246,12 @@ fn a_dry_run_says_what_is_done() {
         let mut done = vdisk_json(folder, &arguments);
         assert_eq!(plan["dry_run"].take(), true);
         assert_eq!(done["dry_run"].take(), false);
-        // Each run chooses identities of its own.
+        // Each run chooses identities of its own, and only bytes that differ are written.
         let renewed = done["identities"].take();
         plan["identities"].take();
+        let [planned, written] =
+            [&mut plan, &mut done].map(|report| report["written_size"].take().as_u64().unwrap());
+        assert!(planned.abs_diff(written) < 256, "{planned}, {written}");
         assert_eq!(done, plan);
         // The report names the identities that the images now have.
         for renewal in renewed.as_array().unwrap() {

@@ -87,7 +87,7 @@ fn split_makes_a_child_that_reads_as_the_image() {
             "{image}"
         );
         assert_eq!(image["recorded_bytes"], plan["images"][0]["recorded_bytes"]);
-        assert!(image["saved"].as_i64().unwrap() > 1 << 20, "{image}");
+        assert!(image["smaller_by"].as_i64().unwrap() > 1 << 20, "{image}");
         assert_eq!(folder.contents(&format!("child.{format}")), other);
         assert_eq!(layers(&folder, &format!("child.{format}")), 2);
         let files = ["child", "base"].map(|name| format!("{name}.{format}"));
@@ -210,7 +210,7 @@ fn split_all_takes_what_is_won_and_leaves_the_rest() {
     assert_eq!(folder.contents("pool/other.vhd.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/set.thin.vmdk"), bytes);
     assert_eq!(folder.contents("pool/one.vmdk"), one, "the originals stay");
-    assert!(json["saved"].as_i64().unwrap() > 8 << 20, "{json}");
+    assert!(json["smaller_by"].as_i64().unwrap() > 8 << 20, "{json}");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn rebase_keeps_what_the_child_and_its_children_read() {
             .run(&format!("{rebase} --dry-run --json"))
             .code(0)
             .json();
-        let expected = json["estimate"]["recorded"].as_u64().unwrap();
+        let expected = json["estimate"]["recorded_bytes"].as_u64().unwrap();
         assert!((300_000..600_000).contains(&expected), "{json}");
         assert!(folder.read(&format!("child.{format}")) == before);
         // Beside the old one first.

@@ -57,6 +57,11 @@ impl Layer {
         self.image.files()
     }
 
+    /// Bytes that its files take on their medium.
+    pub fn stored_size(&self) -> u64 {
+        self.files().iter().map(|f| f.tag.allocated).sum()
+    }
+
     /// The name of the file that was opened.
     pub fn path(&self) -> &Path {
         self.files().first().map_or(Path::new(""), ImageFile::path)
@@ -136,6 +141,18 @@ impl Chain {
     pub fn as_long_as_any(mut self) -> Self {
         self.size = self.layers.iter().map(|l| l.size()).max().unwrap_or(0);
         self
+    }
+
+    /// The layers from number `depth` on, counted from 0 at the top, as a disk; `None` if the chain
+    /// has no more.
+    #[must_use]
+    pub fn below(&self, depth: usize) -> Option<Self> {
+        let layers = self.layers.get(depth..).filter(|l| !l.is_empty())?;
+        let size = layers.first()?.size();
+        Some(Self {
+            layers: layers.to_vec(),
+            size,
+        })
     }
 
     /// The layers, topmost first. Never empty.

@@ -239,11 +239,11 @@ pub trait ImageWriter {
 /// Calls come in ascending order of position and do not overlap. A range starts at a multiple of
 /// [`unit`](Self::unit) and ends at one or at the end of the disk.
 pub trait Compactor {
-    /// Bytes of the smallest piece that can be dropped on its own.
+    /// Bytes of the smallest piece that can be removed on its own.
     fn unit(&self) -> u64;
     /// `range` is recorded no more: [`Kind::Zero`] if it reads as zero, [`Kind::Absent`] if the
     /// parent decides. Of a base, both mean zero.
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()>;
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()>;
     /// Makes what is left lie together, or gives its gaps back to the file system, and cuts the end.
     fn finish(self: Box<Self>) -> Result<Compacted>;
 }
@@ -253,7 +253,7 @@ pub trait Compactor {
 /// `freed` is `cut` and `kept` together, and `cut` is by how much the files got shorter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Compacted {
-    /// What the image does without: nothing refers to it, because it was dropped now or is left over
+    /// What the image does without: nothing refers to it, because it was removed now or is left over
     /// from earlier changes; or a hole of the file stands for it, as it is zero.
     pub freed: u64,
     /// Contents moved to fill gaps.

@@ -93,6 +93,19 @@ impl ParentRef {
         self.is_any_of(&[facts.identity, facts.other_identity])
     }
 
+    /// Who an image is to this child, if it goes by `identity` and, to some, by `other`: children of
+    /// VirtualBox go by the UUID of a VMDK, and all others by its CID.
+    pub(crate) fn sees(
+        &self,
+        identity: Option<Identity>,
+        other: Option<Identity>,
+    ) -> Option<Identity> {
+        match (self.identity, other) {
+            (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
+            _ => identity,
+        }
+    }
+
     /// True if one of `own` is a recorded identity of the parent.
     pub(crate) fn is_any_of(&self, own: &[Option<Identity>]) -> bool {
         let wanted = [self.identity, self.alternative];

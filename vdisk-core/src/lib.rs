@@ -18,7 +18,6 @@ mod mmap;
 pub mod open;
 pub mod ops;
 pub mod ova;
-mod parent_spec;
 pub mod patch;
 pub mod profile;
 pub mod qcow2;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Disk, FileResolver, Identity, Job, OpenOptions, format,
+    Disk, ErrorKind, FileResolver, Identity, Job, OpenOptions, format,
     format::ParentSpec,
     open_layer,
     ops::family::{self, Contents, Family, Needs, Verdict},
@@ -412,12 +412,30 @@ fn a_change_that_was_cut_short_is_a_finding() {
         2,
         Some(("base.vmdk", &at("base.vmdk"), 1)),
     );
+    make(&at("top.vmdk"), 3, 3, Some(("a.vmdk", &at("a.vmdk"), 2)));
+    // Of the layer between, the new identity is written already.
+    make(
+        &at("a.vmdk"),
+        2,
+        4,
+        Some(("base.vmdk", &at("base.vmdk"), 1)),
+    );
+    let found = scan(&[temp.path()]);
+    assert!(matches!(link(&found, "top.vmdk"), Verdict::Changed { .. }));
     fs::write(at("base.vmdk.vdisk-journal"), b"cut short").unwrap();
     fs::write(at("gone.vmdk.vdisk-journal"), b"cut short").unwrap();
     let found = scan(&[temp.path()]);
     let unfinished: Vec<bool> = found.troubles.iter().map(|t| t.unfinished).collect();
     assert_eq!(unfinished, [true, true], "{found:#?}");
-    assert!(matches!(link(&found, "a.vmdk"), Verdict::Unreadable { .. }));
+    for child in ["a.vmdk", "top.vmdk"] {
+        let Verdict::Unreadable { detail } = link(&found, child) else {
+            panic!("{child}: {found:#?}");
+        };
+        assert!(detail.contains("base.vmdk.vdisk-journal"), "{detail}");
+        let resolver = FileResolver::default();
+        let error = vdisk_core::open(&at(child), &OpenOptions::new(&resolver)).err();
+        assert_eq!(error.unwrap().kind(), ErrorKind::Conflict);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::{
 };
 use vdisk_core::{
     Deny, Error, ErrorKind, Format, Kind, Layer, OpenOptions, Result,
-    format::{self, Compacted, Compactor, Context, Update},
+    format::{self, Compacted, Context, Update},
     open::open_file,
     storage::{Access, ImageFile},
     testing::contents,
@@ -103,11 +103,7 @@ fn compact(
     for (block, number) in model.chunks(unit as usize).zip(0u64..) {
         if block.iter().all(|&b| b == 0) {
             let start = number * unit;
-            Compactor::drop(
-                &mut *compactor,
-                start..start + block.len() as u64,
-                Kind::Zero,
-            )?;
+            compactor.remove(start..start + block.len() as u64, Kind::Zero)?;
         }
     }
     compactor.finish()
@@ -188,7 +184,7 @@ fn zeros_do_not_fill_a_thin_file_and_compacting_makes_one() {
     assert!(fs::metadata(&path).unwrap().blocks() > 0);
     let (compacted, totals) = change(&path, |layer, t, update| {
         let mut compactor = raw().compact(layer, t, update)?;
-        Compactor::drop(&mut *compactor, 0..1 << 40, Kind::Zero)?;
+        compactor.remove(0..1 << 40, Kind::Zero)?;
         compactor.finish()
     })
     .unwrap();

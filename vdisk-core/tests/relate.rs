@@ -515,3 +515,41 @@ fn a_folder_is_searched_for_disks_alone() {
         ]
     );
 }
+
+#[test]
+fn a_child_of_virtualbox_goes_on_naming_its_parent_by_uuid() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let uuid = |n: u8| format!("{n:02x}dc2fa1-0c4d-4f0f-8d3c-54a2d2f8f5b6");
+    let disk = |name: &str, own: u8, parent: &str| {
+        std::fs::write(at(&format!("{own}-flat.vmdk")), vec![1; 512]).unwrap();
+        let text = format!(
+            "# Disk DescriptorFile\nversion=1\nCID={own:08x}\ncreateType=\"monolithicFlat\"\n\
+             RW 1 FLAT \"{own}-flat.vmdk\" 0\nddb.uuid.image=\"{}\"\n{parent}",
+            uuid(own)
+        );
+        std::fs::write(at(name), &text).unwrap();
+        text
+    };
+    disk("old.vmdk", 1, "");
+    disk("new.vmdk", 2, "");
+    let before = disk(
+        "child.vmdk",
+        3,
+        &format!("ddb.uuid.parent=\"{}\"\n", uuid(1)),
+    );
+    let options = OpenOptions::new(&RESOLVER);
+    let plan = |parent: &str, accept| {
+        let (child, parent) = (at("child.vmdk"), open(&at(parent)));
+        repoint::plan(&child, &parent, false, accept, &options, &Job::default())
+    };
+    let same = plan("old.vmdk", false).unwrap();
+    assert_eq!(same.proof, repoint::Proof::Identity);
+    assert!(same.edits(&options).unwrap().patches.is_empty());
+    let error = plan("new.vmdk", false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    plan("new.vmdk", true).unwrap().apply(&options).unwrap();
+    let after = std::fs::read_to_string(at("child.vmdk")).unwrap();
+    let line = |n| format!("ddb.uuid.parent=\"{}\"", uuid(n));
+    assert_eq!(after, before.replace(&line(1), &line(2)));
+}

@@ -1,6 +1,7 @@
 //! `vdisk chain`: the images of some folders as trees of parents and children, and whether every
 //! link holds.
 
+use super::set::shown_change;
 use crate::{
     args::{InputArgs, shown},
     exit::Exit,
@@ -402,9 +403,7 @@ impl ChainReport {
                 printable(&parent)
             )?;
             for change in &step.changes {
-                let from = change.from.as_deref().unwrap_or("(not recorded)");
-                let (from, to) = (printable(from), printable(&change.to));
-                writeln!(out, "  {}: {from} -> {to}", change.setting)?;
+                writeln!(out, "  {}", shown_change(change))?;
             }
         }
         for left in &self.repair.left {

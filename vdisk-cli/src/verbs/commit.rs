@@ -6,14 +6,15 @@ use crate::{
     exit::Exit,
     interrupted::{FLAGS, InterruptedArgs},
     output::{WriteArgs, Written},
+    profile::now,
     size::both,
+    totals::TotalsReport,
     ui::{Report, Ui},
 };
 use serde::Serialize;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 use vdisk_core::{
     Chain, Error, ErrorKind, Result,
@@ -82,13 +83,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     };
     let resolver = args.input.resolver();
     let options = args.input.options(&resolver);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let wish = Wish {
         into: args.into.as_deref(),
         folders: args.input.folders(),
         orphan: args.orphan_siblings,
         keep_identity: args.keep_uuid,
-        now: now.map_or(0, |d| d.as_secs()),
+        now: now(),
     };
     if let Some(output) = &args.to_new {
         return to_new(args, child, output, ui);
@@ -110,11 +110,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 fn to_new(args: &Args, child: &Path, output: &Path, ui: &mut Ui) -> Result<Exit> {
     let chain = args.input.open(child, ui)?;
     let layers = commit::depth(&chain, args.into.as_deref())?;
-    let below = chain.layers().get(layers + 1..).unwrap_or_default();
-    let parent = match below.is_empty() {
-        true => None,
-        false => Some(Chain::new(below.to_vec())?),
-    };
+    let parent = chain.below(layers + 1);
     let shape = args.write.shape(output, parent.is_some())?;
     if let Some(parent) = &parent {
         child::check(parent, shape)?;
@@ -155,12 +151,8 @@ struct CommitReport {
     data_size: u64,
     zero_size: u64,
     ranges: u64,
-    /// Bytes of the files.
-    written_size: u64,
-    /// Bytes of the journal.
-    saved_size: u64,
-    grown_size: u64,
-    cut_size: u64,
+    #[serde(flatten)]
+    totals: TotalsReport,
     identities: Vec<Renewed>,
     siblings: Vec<String>,
     dry_run: bool,
@@ -195,10 +187,7 @@ impl CommitReport {
             data_size: done.data,
             zero_size: done.zero,
             ranges: done.ranges,
-            written_size: done.totals.written,
-            saved_size: done.totals.saved,
-            grown_size: done.totals.grown,
-            cut_size: done.totals.cut,
+            totals: done.totals.into(),
             identities: plan.renewals.iter().filter_map(Renewed::of).collect(),
             siblings: plan.siblings.iter().map(|s| shown(s)).collect(),
             dry_run,
@@ -225,13 +214,7 @@ impl Report for CommitReport {
             writeln!(out, "orphaned: {}", printable(sibling))?;
         }
         if self.dry_run {
-            writeln!(
-                out,
-                "would write {}, save {} in a journal meanwhile, and make the files {} longer",
-                both(self.written_size),
-                both(self.saved_size),
-                both(self.grown_size)
-            )?;
+            self.totals.planned(out)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::{
     interrupted::{FLAGS, InterruptedArgs},
     profile::now,
     size::{both, human},
+    totals::TotalsReport,
     ui::{Report, Ui},
 };
 use serde::Serialize;
@@ -38,8 +39,8 @@ use vdisk_core::{
 ///
 /// JSON: schema, image, format, unit_size, zero_size and same_size (of what is stored, what reads as
 /// zero or as the parent does), needed_size, freed_size, moved_size, punched_size (given
-/// back to the file system), cut_size, kept_size (gaps that stay), written_size, saved_size (the
-/// journal), dry_run. With -o: schema, image, output, format, subformat, virtual_size,
+/// back to the file system), kept_size (gaps that stay), written_size, saved_size (the journal),
+/// grown_size, cut_size, dry_run. With -o: schema, image, output, format, subformat, virtual_size,
 /// stored_before, stored_size, sha256. Of --resume and --undo: schema, image, operation, outcome.
 #[derive(clap::Args)]
 #[command(
@@ -59,10 +60,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "output", conflicts_with_all = FLAGS)]
     dry_run: bool,
     /// Replace existing files
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with_all = ["in_place", "dry_run"])]
     force: bool,
     /// Do not wait until the new file is safely on the medium
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with_all = ["in_place", "dry_run"])]
     no_sync: bool,
     #[command(flatten)]
     interrupted: InterruptedArgs,
@@ -135,11 +136,9 @@ struct CompactReport {
     freed_size: u64,
     moved_size: u64,
     punched_size: u64,
-    cut_size: u64,
     kept_size: u64,
-    written_size: u64,
-    /// Bytes of the journal.
-    saved_size: u64,
+    #[serde(flatten)]
+    totals: TotalsReport,
     dry_run: bool,
 }
 
@@ -157,10 +156,8 @@ impl CompactReport {
             freed_size: files.freed,
             moved_size: files.moved,
             punched_size: files.punched,
-            cut_size: files.cut,
             kept_size: files.kept,
-            written_size: done.totals.written,
-            saved_size: done.totals.saved,
+            totals: done.totals.into(),
             dry_run,
         }
     }
@@ -177,7 +174,7 @@ impl Report for CompactReport {
             human(self.unit_size)
         )?;
         let mut line = |what: &str, bytes: u64| writeln!(out, "  {what:<38} {}", both(bytes));
-        line(&format!("{would}cut off the files:"), self.cut_size)?;
+        line(&format!("{would}cut off the files:"), self.totals.cut_size)?;
         line(
             &format!("{would}given back to the file system:"),
             self.punched_size,
@@ -190,7 +187,7 @@ impl Report for CompactReport {
         line("stored, and needed:", self.needed_size)?;
         if self.dry_run {
             line("to be moved:", self.moved_size)?;
-            line("to be saved in a journal meanwhile:", self.saved_size)?;
+            self.totals.planned(out)?;
             writeln!(
                 out,
                 "Units that hold deleted files are not zero: zero free space in the guest first (sdelete -z, fstrim)."

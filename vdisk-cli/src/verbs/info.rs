@@ -154,7 +154,7 @@ impl ChainLayer {
             subformat: layer.facts().subformat.clone(),
             identity: layer.facts().identity.map(|i| i.to_string()),
             virtual_size: layer.size(),
-            stored_size: layer.files().iter().map(|f| f.tag.allocated).sum(),
+            stored_size: layer.stored_size(),
         }
     }
 }

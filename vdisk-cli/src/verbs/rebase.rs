@@ -1,6 +1,6 @@
 //! `vdisk rebase`: another parent for a child, which keeps reading as before.
 
-use super::set::ChangeReport;
+use super::set::shown_change;
 use crate::{
     args::{InputArgs, shown},
     exit::Exit,
@@ -15,6 +15,7 @@ use std::{
 };
 use vdisk_core::{
     Chain, Error, ErrorKind, OpenOptions, Result,
+    edit::Changed,
     ops::{
         hash,
         rebase::{self, Estimate, Plan, Rebased, Wish},
@@ -31,11 +32,11 @@ use vdisk_core::{
 ///
 /// With --reference-only the contents stay and only the names and the identity of the parent that
 /// the child records change: for a parent that was moved, renamed or copied. It must have the
-/// recorded identity, or read as the old parent does. What is replaced is saved first in a file
-/// NAME.backup-N; `vdisk check --undo BACKUP` puts it back.
+/// recorded identity, or the child must read the same over it as over the old parent. What is
+/// replaced is saved first in a file NAME.backup-N; `vdisk check --undo BACKUP` puts it back.
 ///
-/// JSON: schema, child, onto, mode (copy, reference), plan, estimate (with --dry-run: recorded,
-/// stored, in bytes), done (null, or output, sha256, recorded_bytes, stored_size), changes (setting,
+/// JSON: schema, child, onto, mode (copy, reference), plan, estimate (with --dry-run:
+/// recorded_bytes, stored_size), done (null, or output, sha256, recorded_bytes, stored_size), changes (setting,
 /// from, to), backups, dry_run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -128,7 +129,7 @@ fn copy(
     drop(child);
     warn(args, &plan.warnings, ui);
     if args.dry_run {
-        report.estimate = Some(plan.measure(options, &ui.job())?);
+        report.estimate = Some(plan.measure(options, &ui.job())?.into());
     } else {
         let done = plan.apply(options, !args.no_sync, &ui.job())?;
         report.done = Some(Done::of(&plan, &done));
@@ -149,7 +150,7 @@ fn repoint(
     warn(args, &plan.warnings, ui);
     let edits = plan.edits(options)?;
     warn(args, &edits.warnings, ui);
-    report.changes = edits.changes.iter().map(ChangeReport::of).collect();
+    report.changes = edits.changes;
     if !args.dry_run {
         ui.check_stop()?;
         report.backups = plan.apply(options)?.iter().map(|b| shown(b)).collect();
@@ -171,9 +172,9 @@ struct RebaseReport {
     onto: String,
     mode: &'static str,
     plan: Option<AnyPlan>,
-    estimate: Option<Estimate>,
+    estimate: Option<EstimateReport>,
     done: Option<Done>,
-    changes: Vec<ChangeReport>,
+    changes: Vec<Changed>,
     backups: Vec<String>,
     dry_run: bool,
 }
@@ -183,6 +184,22 @@ struct RebaseReport {
 enum AnyPlan {
     Copy(Plan),
     Reference(repoint::Plan),
+}
+
+#[derive(Serialize)]
+struct EstimateReport {
+    recorded_bytes: u64,
+    /// Bytes on the medium, about.
+    stored_size: u64,
+}
+
+impl From<Estimate> for EstimateReport {
+    fn from(estimate: Estimate) -> Self {
+        Self {
+            recorded_bytes: estimate.recorded,
+            stored_size: estimate.stored,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -221,12 +238,12 @@ impl Report for RebaseReport {
             writeln!(
                 out,
                 "{child} onto {onto}: would record {}, in about {}",
-                both(estimate.recorded),
-                human(estimate.stored)
+                both(estimate.recorded_bytes),
+                human(estimate.stored_size)
             )?;
         }
         for change in &self.changes {
-            change.text(&child, out)?;
+            writeln!(out, "{child}: {}", shown_change(change))?;
         }
         if self.mode == "reference" && self.changes.is_empty() {
             writeln!(out, "{child}: nothing to change")?;

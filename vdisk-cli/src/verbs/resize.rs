@@ -6,6 +6,7 @@ use crate::{
     interrupted::{FLAGS, InterruptedArgs},
     profile::now,
     size::{self, both},
+    totals::TotalsReport,
     ui::{Report, Ui},
 };
 use serde::Serialize;
@@ -172,12 +173,8 @@ struct ResizeReport {
     /// Null if the disk has no intact GUID partition table.
     gpt: Option<TableReport>,
     fix_gpt: bool,
-    /// Bytes of the files.
-    written_size: u64,
-    /// Bytes of the journal.
-    saved_size: u64,
-    grown_size: u64,
-    cut_size: u64,
+    #[serde(flatten)]
+    totals: TotalsReport,
     dry_run: bool,
 }
 
@@ -212,10 +209,7 @@ impl ResizeReport {
             children: plan.children.iter().map(|c| shown(c)).collect(),
             gpt: plan.gpt.map(TableReport::from),
             fix_gpt: plan.fix_gpt,
-            written_size: totals.written,
-            saved_size: totals.saved,
-            grown_size: totals.grown,
-            cut_size: totals.cut,
+            totals: totals.into(),
             dry_run,
         }
     }
@@ -233,14 +227,7 @@ impl Report for ResizeReport {
             writeln!(out, "the backup of the partition table: at the new end")?;
         }
         if self.dry_run {
-            writeln!(
-                out,
-                "would write {}, save {} in a journal meanwhile, make the files {} longer and cut off {}",
-                both(self.written_size),
-                both(self.saved_size),
-                both(self.grown_size),
-                both(self.cut_size)
-            )?;
+            self.totals.planned(out)?;
         }
         Ok(())
     }

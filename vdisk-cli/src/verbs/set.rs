@@ -95,37 +95,17 @@ struct SetReport {
     schema: u32,
     path: String,
     format: &'static str,
-    changes: Vec<ChangeReport>,
+    changes: Vec<Changed>,
     patches: Vec<PatchReport>,
     dry_run: bool,
     backups: Vec<String>,
 }
 
-/// A setting that changes, as every report shows it.
-#[derive(Serialize)]
-pub(super) struct ChangeReport {
-    setting: &'static str,
-    /// Null if it was not recorded.
-    from: Option<String>,
-    to: String,
-}
-
-impl ChangeReport {
-    pub(super) fn of(change: &Changed) -> Self {
-        Self {
-            setting: change.setting,
-            from: change.from.clone(),
-            to: change.to.clone(),
-        }
-    }
-
-    /// The text view: one line about the image at `path`.
-    pub(super) fn text(&self, path: &str, out: &mut dyn Write) -> io::Result<()> {
-        let Self { setting, from, to } = self;
-        let from = from.as_deref().unwrap_or("(not recorded)");
-        let (from, to) = (printable(from), printable(to));
-        writeln!(out, "{path}: {setting}: {from} -> {to}")
-    }
+/// A setting that changes, as every text view shows it.
+pub(super) fn shown_change(change: &Changed) -> String {
+    let from = change.from.as_deref().unwrap_or("(not recorded)");
+    let (from, to) = (printable(from), printable(&change.to));
+    format!("{}: {from} -> {to}", change.setting)
 }
 
 #[derive(Serialize)]
@@ -143,7 +123,7 @@ impl SetReport {
             schema: 1,
             path: shown(&args.image),
             format,
-            changes: plan.changes.iter().map(ChangeReport::of).collect(),
+            changes: plan.changes.clone(),
             patches: plan.patches.iter().filter_map(PatchReport::of).collect(),
             dry_run: args.dry_run,
             backups: Vec::new(),
@@ -172,7 +152,7 @@ impl Report for SetReport {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let path = printable(&self.path);
         for change in &self.changes {
-            change.text(&path, out)?;
+            writeln!(out, "{path}: {}", shown_change(change))?;
         }
         if self.changes.is_empty() {
             writeln!(out, "{path}: nothing to change")?;

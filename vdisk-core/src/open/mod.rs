@@ -4,7 +4,7 @@ mod parents;
 mod probe;
 
 pub use parents::ancestors;
-pub(crate) use parents::{format_of, open_parent};
+pub(crate) use parents::{format_of, open_parent, unfinished};
 pub use probe::probe;
 pub(crate) use probe::{is_part, raw_by_name};
 

@@ -5,7 +5,7 @@
 use super::{OpenOptions, open_file, probe};
 use crate::{
     Deny, Error, ErrorKind, Format, Identity, InFile, Layer, ParentRef, Reference, Result, format,
-    limits, storage::ImageFile, vdi, vhd, vhdx, vmdk,
+    limits, storage::ImageFile, transaction, vdi, vhd, vhdx, vmdk,
 };
 use std::{path::Path, sync::Arc};
 
@@ -49,7 +49,7 @@ fn parent(
         ));
     };
     let found = options.resolver.find(file, &Reference::Parent(wanted))?;
-    let mut mismatch = None;
+    let mut mismatch: Option<Error> = None;
     for candidate in found {
         let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
         let opened = open_parent(candidate, wanted, options);
@@ -63,11 +63,18 @@ fn parent(
             }
             // A file given for a layer above is not this parent, and no reason to complain.
             Ok(_) if above.iter().any(|l| l.file_id() == id) => continue,
-            Ok(layer) => changed(&layer, wanted),
+            Ok(layer) => {
+                let (file, below) = (layer.files().first(), layer.facts().parent.as_ref());
+                let unfinished = file.and_then(|file| unfinished(file, below, options));
+                unfinished.unwrap_or_else(|| changed(&layer, wanted))
+            }
             // Another candidate may be the one.
             Err(error) => error,
         };
-        mismatch.get_or_insert(reason);
+        // A change that was cut short explains all else.
+        if mismatch.is_none() || transaction::is_unfinished(&reason) {
+            mismatch = Some(reason);
+        }
     }
     Err(mismatch.unwrap_or_else(|| {
         let names: Vec<String> = wanted
@@ -78,6 +85,30 @@ fn parent(
         let detail = format!("{} was not found", names.join(" or "));
         Error::new(ErrorKind::Reference, "parent", detail)
     }))
+}
+
+/// What says that a change of an image below `file`, whose parent is `wanted`, was cut short: then
+/// the identities between the two tell nothing. Follows names alone.
+pub(crate) fn unfinished(
+    file: &ImageFile,
+    wanted: Option<&ParentRef>,
+    options: &OpenOptions<'_>,
+) -> Option<Error> {
+    let (mut file, mut wanted) = (file.clone(), wanted?.clone());
+    for _ in 0..limits::CHAIN_DEPTH {
+        let reference = Reference::Parent(&wanted);
+        let mut next = None;
+        for candidate in options.resolver.find(&file, &reference).ok()? {
+            match open_parent(candidate, &wanted, options) {
+                Ok(layer) => next = next.or(Some(layer)),
+                Err(error) if transaction::is_unfinished(&error) => return Some(error),
+                Err(_) => {}
+            }
+        }
+        let next = next?;
+        (file, wanted) = (next.files().first()?.clone(), next.facts().parent.clone()?);
+    }
+    None
 }
 
 /// True if `found` is the parent that is recorded, as far as anything about it is.
@@ -143,11 +174,8 @@ pub(crate) fn format_of(parent: &ParentRef) -> Result<Option<&'static dyn Format
 fn changed(found: &Layer, wanted: &ParentRef) -> Error {
     let name =
         |identity: Option<Identity>| identity.map_or("no identity".to_owned(), |i| i.to_string());
-    // What the child goes by, if the found one has it too.
-    let has = match (wanted.identity, found.facts().other_identity) {
-        (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
-        _ => found.facts().identity,
-    };
+    let facts = found.facts();
+    let has = wanted.sees(facts.identity, facts.other_identity);
     let detail = format!(
         "'{}' has {}, but the child was made from {}; it was changed or is another image",
         found.path().display(),

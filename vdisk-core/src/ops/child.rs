@@ -3,7 +3,7 @@
 //! What a child may be made of, how it names its parent and whether it reads as it should is decided
 //! here for all operations that make children.
 
-use super::hash;
+use super::{diff, hash, in_place};
 use crate::{
     Chain, Disk, Error, ErrorKind, Format, Identity, InFile, Job, Layer, Result, format::ParentSpec,
 };
@@ -48,35 +48,79 @@ pub fn check(parent: &Chain, format: &dyn Format) -> Result<()> {
     }
 }
 
+/// Fails with [`Usage`](ErrorKind::Usage) if `image` is part of what is to be its parent.
+pub(super) fn refuse_loop(parent: &Chain, image: &Layer) -> Result<()> {
+    let own = |id| image.files().iter().any(|f| f.tag.id == id);
+    if parent.files().any(|f| f.tag.id.is_some() && own(f.tag.id)) {
+        let detail = "is the image itself or has it as a parent: that would be a loop";
+        let path = parent.top().path();
+        return Err(Error::new(ErrorKind::Usage, "parent", detail).path(path));
+    }
+    Ok(())
+}
+
 /// How a child names its parent.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// What it records.
     pub spec: ParentSpec,
-    /// True if the parent lies beneath the child's folder, where it is found without being allowed.
-    pub beneath: bool,
+    /// What a user should know: the parent lies outside the child's folder, and so it is not found
+    /// without being allowed.
+    pub warning: Option<String>,
 }
 
-/// How the child at `child` names `parent`: from its own folder, so that both can be moved together.
+/// How the child at `child` names `parent`: from its own folder, so that both can be moved together
+/// and nothing of this machine is told to whoever gets the child. `absolute` records that path, too.
 pub fn place(parent: &Chain, child: &Path, absolute: bool) -> Result<Place> {
-    let path = parent.top().path();
-    let io = |e| Error::io("parent", e).path(path);
-    // An existing file is replaced where it is, not where a link to it is.
-    let real = child.canonicalize();
-    let folder = canonical_folder(real.as_deref().unwrap_or(child))?;
-    let parent_folder = canonical_folder(path)?;
-    let name = path.file_name().unwrap_or_default();
-    let beneath = path.canonicalize().map_err(io)?.starts_with(&folder);
-    let modified = fs::metadata(path).and_then(|m| m.modified()).map_err(io)?;
-    let spec = ParentSpec {
-        relative: relative(&folder, &parent_folder, name),
-        absolute: absolute.then(|| parent_folder.join(name)),
-        identity: parent.top().facts().identity,
-        modified: modified
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs()),
+    let top = parent.top();
+    Place::of(child, top.path(), top.facts().identity, absolute)
+}
+
+impl Place {
+    /// The same for a parent of which no more is known than its path, and the identity by which the
+    /// child goes.
+    pub fn of(
+        child: &Path,
+        parent: &Path,
+        identity: Option<Identity>,
+        absolute: bool,
+    ) -> Result<Self> {
+        let io = |e| Error::io("parent", e).path(parent);
+        // An existing file is changed where it is, not where a link to it is.
+        let real = child.canonicalize();
+        let folder = canonical_folder(real.as_deref().unwrap_or(child))?;
+        // A parent that is a link goes on being reached by it.
+        let parent_folder = canonical_folder(parent)?;
+        let name = parent.file_name().unwrap_or_default();
+        let beneath = parent.canonicalize().map_err(io)?.starts_with(&folder);
+        let modified = fs::metadata(parent)
+            .and_then(|m| m.modified())
+            .map_err(io)?;
+        let spec = ParentSpec {
+            relative: relative(&folder, &parent_folder, name),
+            absolute: absolute.then(|| parent_folder.join(name)),
+            identity,
+            modified: modified
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs()),
+        };
+        let warning = (!beneath).then(|| {
+            format!(
+                "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
+                parent.display()
+            )
+        });
+        Ok(Self { spec, warning })
+    }
+}
+
+/// True if `child` reads the same over `a` as over `b`. What it holds itself is not read.
+pub(super) fn reads_alike(child: &Arc<Layer>, a: &Chain, b: &Chain, job: &Job<'_>) -> Result<bool> {
+    let over = |parent: &Chain| {
+        let child = std::iter::once(Arc::clone(child));
+        Chain::new(child.chain(parent.layers().iter().cloned()).collect())
     };
-    Ok(Place { spec, beneath })
+    Ok(diff::diff(&over(a)?, &over(b)?, job, |_| {})?.bytes == 0)
 }
 
 /// Checks that the finished `child` has `parent` as its parent, and reads under it as the disk of
@@ -128,10 +172,7 @@ pub fn reads_as(disk: &dyn Disk, size: u64, digest: &[u8; 32], job: &Job<'_>) ->
 
 /// The folder of the file `path`, without links.
 fn canonical_folder(path: &Path) -> Result<PathBuf> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = in_place::folder(path);
     folder
         .canonicalize()
         .map_err(|e| Error::io("open", e).path(folder))

@@ -4,16 +4,19 @@
 //! parent does. The format drops them and closes the gaps.
 
 use super::{
-    CHUNK, Piece, Resized, Stamp, aligned, changes, child, convert, hash, in_place, like::Like,
-    read_range, redo::Redo, runs,
+    CHUNK, Piece, Resized, Stamp, aligned, changes, child, convert, hash, in_place,
+    like::{LEVEL, Like},
+    read_range,
+    redo::Redo,
+    runs, stamp,
 };
 use crate::{
-    Chain, Disk, Error, ErrorKind, Extent, Job, Kind, OpenOptions, Result,
+    Chain, Disk, Extent, InFile, Job, Kind, OpenOptions, Result,
     disk::extents,
     format::{Compacted, Compactor, Spec, Update},
     is_zero, open,
     target::{Output, OutputOptions},
-    transaction::{self, Medium, Totals, Transaction, Work},
+    transaction::{self, Medium, Totals, Transaction},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -60,7 +63,7 @@ pub struct Copied {
 pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied> {
     let top = chain.top();
     let like = Like::of(top, target.created)?;
-    let below = parents(chain)?;
+    let below = chain.below(1);
     if let Some(below) = &below {
         child::check(below, top.format())?;
     }
@@ -87,35 +90,20 @@ pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied>
         None => convert::copy(chain, writer, job)?,
     }
     let layer = output.layer(top.format())?;
-    let stored = layer.files().iter().map(|f| f.tag.allocated).sum();
+    let stored = layer.stored_size();
     let above = below.iter().flat_map(|b| b.layers().iter().cloned());
     let new = Chain::new(std::iter::once(Arc::new(layer)).chain(above).collect())?;
-    if new.size() != chain.size() || hash::digest(&new, job)? != sha256 {
-        let detail = "does not read as the old image; it is not kept";
-        return Err(Error::new(ErrorKind::Io, "new image", detail).path(target.path));
-    }
+    child::reads_as(&new, chain.size(), &sha256, job).in_file(target.path)?;
     output.publish()?;
     Ok(Copied {
         format: top.format().name(),
         subformat: like.subformat.name,
         virtual_size: chain.size(),
-        stored_before: top.files().iter().map(|f| f.tag.allocated).sum(),
+        stored_before: top.stored_size(),
         stored,
         sha256,
         lost: like.lost,
     })
-}
-
-/// How hard compressed subformats are deflated: as far as it still pays.
-const LEVEL: u32 = 6;
-
-/// What lies below the topmost layer.
-fn parents(chain: &Chain) -> Result<Option<Chain>> {
-    let below: Vec<_> = chain.layers().iter().skip(1).cloned().collect();
-    match below.is_empty() {
-        true => Ok(None),
-        false => Chain::new(below).map(Some),
-    }
 }
 
 /// What is to be done, and to which files.
@@ -132,7 +120,7 @@ pub struct Plan {
 /// What a compaction did, or would do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Bytes of a unit, the smallest piece that the format can drop.
+    /// Bytes of a unit, the smallest piece that the format can remove.
     pub unit: u64,
     /// Bytes of the disk that are stored and read as zero. Where a unit is part of a larger block,
     /// that stays while something else in it is needed.
@@ -155,7 +143,7 @@ pub struct Done {
 pub fn plan(path: &Path, options: &OpenOptions<'_>) -> Result<Plan> {
     let chain = open(path, &in_place::options(options))?;
     Ok(Plan {
-        files: in_place::stamps(&chain)?,
+        files: stamp::all(chain.files())?,
         image: path.to_owned(),
         format: chain.top().format().name().to_owned(),
     })
@@ -165,9 +153,10 @@ impl Plan {
     /// The same plan for files that were restored: their times have changed.
     #[must_use]
     pub fn again(&self) -> Self {
-        let mut plan = self.clone();
-        plan.files.iter_mut().for_each(|f| f.modified = None);
-        plan
+        Self {
+            files: stamp::restored(&self.files),
+            ..self.clone()
+        }
     }
 
     /// Makes the change: all of it or, after an error, none. What the image reads as stays the same.
@@ -178,17 +167,13 @@ impl Plan {
         job: &Job<'_>,
     ) -> Result<Done> {
         let chain = in_place::open(&self.image, &self.format, &self.files, options)?;
-        let mut plan = self.clone();
-        plan.image = in_place::absolute(&self.image)?;
-        in_place::absolute_stamps(&mut plan.files)?;
-        let redo = Redo::Compact(plan).text()?;
-        let work = Work {
-            files: &in_place::files(&chain),
-            redo: &redo,
-            medium,
-        };
-        let (done, totals) = transaction::run(&work, |t| {
-            self.files.iter().try_for_each(Stamp::check)?;
+        let redo = Redo::Compact(Self {
+            image: in_place::absolute(&self.image)?,
+            files: stamp::absolute(&self.files)?,
+            format: self.format.clone(),
+        });
+        let files = in_place::files(&chain);
+        let (done, totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             compact(&chain, t, options, job)
         })?;
         Ok(Done { totals, ..done })
@@ -235,7 +220,7 @@ enum Fate {
 /// Gives `compactor` all that need not be stored.
 fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<Done> {
     let (unit, size) = (compactor.unit(), chain.size());
-    let below = parents(chain)?;
+    let below = chain.below(1);
     // The parent as the child sees it: cut, or followed by zeros.
     let parent = below.as_ref().map(|below| Resized::new(below, size));
     let parent = parent.as_ref().map(|parent| parent as &dyn Disk);
@@ -270,11 +255,11 @@ fn find(chain: &Chain, compactor: &mut dyn Compactor, job: &Job<'_>) -> Result<D
                     Fate::Needed => done.needed += len,
                     Fate::Zero => {
                         done.zero += len;
-                        compactor.drop(range, Kind::Zero)?;
+                        compactor.remove(range, Kind::Zero)?;
                     }
                     Fate::Same => {
                         done.same += len;
-                        compactor.drop(range, Kind::Absent)?;
+                        compactor.remove(range, Kind::Absent)?;
                     }
                 }
             }

@@ -1,10 +1,11 @@
 //! What the operations share that change an image in place: which files, as when planned.
 
-use super::Stamp;
+use super::{Stamp, redo::Redo};
 use crate::{
     Chain, Error, ErrorKind, OpenOptions, Result,
     format::{self, Context},
     storage::{Access, FileId, ImageFile},
+    transaction::{self, Medium, Totals, Transaction, Work},
 };
 use std::{
     fs,
@@ -25,11 +26,6 @@ pub(super) fn files(chain: &Chain) -> Vec<&ImageFile> {
     chain.top().files().iter().collect()
 }
 
-/// All files that a plan depends on, those of the image first.
-pub(super) fn stamps(chain: &Chain) -> Result<Vec<Stamp>> {
-    chain.files().map(|file| Stamp::of(file.path())).collect()
-}
-
 /// Opens the image again, if it is of the files that were planned for, and these are as they were.
 pub(super) fn open(
     image: &Path,
@@ -42,16 +38,49 @@ pub(super) fn open(
         ..options(given)
     };
     let chain = crate::open(image, &options)?;
-    let same = |(file, stamp): (&ImageFile, &Stamp)| {
-        let id = fs::metadata(&stamp.path).ok().map(|m| FileId::of(&m));
-        id.is_some() && file.tag.id == id
-    };
-    if chain.files().count() != stamps.len() || !chain.files().zip(stamps).all(same) {
+    same_files(image, chain.files(), stamps)?;
+    Ok(chain)
+}
+
+/// Fails if `image` is made of other `files` than those that were planned for, or one of them was
+/// changed.
+pub(super) fn same_files<'a>(
+    image: &Path,
+    files: impl Iterator<Item = &'a ImageFile>,
+    stamps: &[Stamp],
+) -> Result<()> {
+    let ids = files.map(|file| file.tag.id);
+    let wanted = stamps.iter().map(|stamp| {
+        let metadata = fs::metadata(&stamp.path);
+        metadata.ok().map(|m| FileId::of(&m))
+    });
+    let wanted: Vec<_> = wanted.collect();
+    if wanted.contains(&None) || !ids.eq(wanted) {
         let detail = "is now made of other files than those that the change was planned for";
         return Err(Error::new(ErrorKind::Conflict, "plan", detail).path(image));
     }
-    stamps.iter().try_for_each(Stamp::check)?;
-    Ok(chain)
+    stamps.iter().try_for_each(Stamp::check)
+}
+
+/// Makes `change` as one transaction on `files`, if all that the plan depends on is as it was.
+pub(super) fn run<T>(
+    files: &[&ImageFile],
+    stamps: &[Stamp],
+    redo: &Redo,
+    medium: &dyn Medium,
+    change: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<(T, Totals)> {
+    let redo = redo.text()?;
+    let work = Work {
+        files,
+        redo: &redo,
+        medium,
+    };
+    transaction::run(&work, |t| {
+        // Now that nobody else can change them.
+        stamps.iter().try_for_each(Stamp::check)?;
+        change(t)
+    })
 }
 
 /// The image as a transaction has left it so far, over the parents that it has.
@@ -88,10 +117,11 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::io("open", e).path(path))
 }
 
-/// The same for the files of a plan.
-pub(super) fn absolute_stamps(stamps: &mut [Stamp]) -> Result<()> {
-    for stamp in stamps {
-        stamp.path = absolute(&stamp.path)?;
-    }
-    Ok(())
+/// The names of `paths`, for an error.
+pub(super) fn quoted(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths
+        .iter()
+        .map(|path| format!("'{}'", path.display()))
+        .collect();
+    names.join(", ")
 }

@@ -9,6 +9,9 @@ use crate::{
     vhd, vmdk,
 };
 
+/// How hard compressed subformats are deflated: as far as it still pays.
+pub(super) const LEVEL: u32 = 6;
+
 /// What the new image is created with.
 #[derive(Clone, Debug)]
 pub struct Like {

@@ -4,12 +4,15 @@
 //! Nothing is written in place: the new image is compared with the old one before it gets its name,
 //! so that whatever goes wrong, one of the two is there and whole.
 
-use super::{Stamp, changes, child, hash, like::Like};
+use super::{
+    Stamp, changes, child, hash,
+    like::{LEVEL, Like},
+    stamp,
+};
 use crate::{
     Chain, Disk, Error, ErrorKind, Format, InFile, Job, OpenOptions, Result,
-    format::{self, ParentSpec, Spec},
+    format::{self, Spec},
     lock, open,
-    storage::ImageFile,
     target::{Counting, Output, OutputOptions, Target},
 };
 use serde::{Deserialize, Serialize};
@@ -62,7 +65,7 @@ pub struct Plan {
 }
 
 /// What would be written, without writing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     /// Bytes of the disk that the new image has to record.
     pub recorded: u64,
@@ -91,15 +94,7 @@ pub struct Rebased {
 pub fn plan(image: &Chain, parent: &Chain, wish: &Wish) -> Result<Plan> {
     let top = image.top();
     child::check(parent, top.format())?;
-    let own: Vec<_> = top.files().iter().filter_map(|f| f.tag.id).collect();
-    if parent
-        .files()
-        .any(|f| f.tag.id.is_some_and(|id| own.contains(&id)))
-    {
-        let detail = "is the image itself or has it as a parent: that would be a loop";
-        let path = parent.top().path();
-        return Err(Error::new(ErrorKind::Usage, "parent", detail).path(path));
-    }
+    child::refuse_loop(parent, top)?;
     let like = Like::child(top, wish.created)?;
     if wish.output.is_none() && top.files().len() > 1 {
         let detail =
@@ -108,20 +103,15 @@ pub fn plan(image: &Chain, parent: &Chain, wish: &Wish) -> Result<Plan> {
     }
     let output = wish.output.clone().unwrap_or_else(|| top.path().to_owned());
     let mut warnings = like.lost;
-    if !child::place(parent, &output, wish.absolute)?.beneath {
-        warnings.push(format!(
-            "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
-            parent.top().path().display()
-        ));
-    }
+    warnings.extend(child::place(parent, &output, wish.absolute)?.warning);
     if image.size() != parent.size() {
         warnings.push(
             "it has another size than its new parent; other programs may refuse it".to_owned(),
         );
     }
     Ok(Plan {
-        image: stamps(top.files().iter())?,
-        parent: stamps(parent.files())?,
+        image: stamp::all(top.files())?,
+        parent: stamp::all(parent.files())?,
         in_place: wish.output.is_none(),
         output,
         force: wish.force,
@@ -131,13 +121,9 @@ pub fn plan(image: &Chain, parent: &Chain, wish: &Wish) -> Result<Plan> {
         format: top.format().name().to_owned(),
         subformat: like.subformat.name.to_owned(),
         virtual_size: image.size(),
-        stored_before: top.files().iter().map(|f| f.tag.allocated).sum(),
+        stored_before: top.stored_size(),
         warnings,
     })
-}
-
-fn stamps<'a>(files: impl Iterator<Item = &'a ImageFile>) -> Result<Vec<Stamp>> {
-    files.map(|f| Stamp::of(f.path())).collect()
 }
 
 impl Plan {
@@ -193,7 +179,7 @@ impl Plan {
         let mut output = Output::create(&self.output, output_options)?;
         let recorded = self.write(&image, &parent, &mut output, job)?;
         let layer = output.layer(self.format()?)?;
-        let stored = layer.files().iter().map(|f| f.tag.allocated).sum();
+        let stored = layer.stored_size();
         let mut rebased = Rebased {
             recorded,
             stored,
@@ -243,7 +229,7 @@ impl Plan {
         job: &Job<'_>,
     ) -> Result<u64> {
         let like = Like::child(image.top(), self.created)?;
-        let place: ParentSpec = child::place(parent, &self.output, self.absolute)?.spec;
+        let place = child::place(parent, &self.output, self.absolute)?;
         let name = self.output.file_name().unwrap_or_default().display();
         let spec = Spec {
             size: image.size(),
@@ -251,13 +237,10 @@ impl Plan {
             name: &name.to_string(),
             ids: like.ids,
             level: LEVEL,
-            parent: Some(place),
+            parent: Some(place.spec),
             options: like.options,
         };
         let writer = self.format()?.create(target, &spec).in_file(&self.output)?;
         changes::write(parent, image, writer, job)
     }
 }
-
-/// How hard compressed subformats are deflated: as far as it still pays.
-const LEVEL: u32 = 6;

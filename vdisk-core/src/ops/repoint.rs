@@ -4,11 +4,14 @@
 //! Under a parent with other contents the child would read as something else, so a plan says how it is
 //! known that they are the same.
 
-use super::{Resized, Stamp, child, diff};
+use super::{
+    Stamp,
+    child::{self, Place},
+};
 use crate::{
-    Chain, Disk, Error, ErrorKind, Job, OpenOptions, Result,
+    Chain, Error, ErrorKind, Job, Layer, OpenOptions, ParentRef, Result,
     edit::{self, Edit},
-    open::{ancestors, complete},
+    open::ancestors,
     open_layer, patch,
 };
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub enum Proof {
     /// It has the identity that the child records.
     Identity,
-    /// It reads as the old parent does, which was compared.
+    /// The child reads the same over it as over the old parent, which was compared.
     Contents,
     /// It is not: the caller takes whatever the child reads as then.
     Accepted,
@@ -54,20 +57,12 @@ pub fn plan(
     job: &Job<'_>,
 ) -> Result<Plan> {
     let layer = open_layer(path, options)?;
-    let usage = |part: &'static str, detail: &str| Err(Error::new(ErrorKind::Usage, part, detail));
-    let Some(wanted) = layer.facts().parent.clone() else {
-        return usage("image", "records no parent").map_err(|e| e.path(path));
-    };
+    let wanted = wanted(&layer)?.clone();
     child::check(parent, layer.format())?;
-    let own = layer.file_id();
-    if parent.files().any(|f| own.is_some() && f.tag.id == own) {
-        let detail = "is the image itself or has it as a parent: that would be a loop";
-        return usage("parent", detail).map_err(|e| e.path(parent.top().path()));
-    }
-    let size = layer.size();
+    child::refuse_loop(parent, &layer)?;
     let proof = if wanted.is(parent.top().facts()) {
         Proof::Identity
-    } else if same_contents(layer, parent, size, options, job)? {
+    } else if reads_the_same(layer, parent, options, job)? {
         Proof::Contents
     } else if accept {
         Proof::Accepted
@@ -76,7 +71,8 @@ pub fn plan(
             || "a parent without an identity".to_owned(),
             |identity| identity.to_string(),
         );
-        let has = parent.top().facts().identity;
+        let facts = parent.top().facts();
+        let has = wanted.sees(facts.identity, facts.other_identity);
         let has = has.map_or("none".to_owned(), |identity| identity.to_string());
         let detail = format!(
             "'{}' has {has}, but the image was made from {named}, and nothing shows that both read the same; nothing was written",
@@ -84,14 +80,8 @@ pub fn plan(
         );
         return Err(Error::new(ErrorKind::Conflict, "new parent", detail).path(path));
     };
-    let place = child::place(parent, path, absolute)?;
-    let mut warnings = Vec::new();
-    if !place.beneath {
-        warnings.push(format!(
-            "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
-            parent.top().path().display()
-        ));
-    }
+    let place = place(&wanted, parent.top(), path, absolute)?;
+    let mut warnings = Vec::from_iter(place.warning);
     if proof == Proof::Accepted {
         warnings.push(
             "the new parent is not the one that the image was made from: it may read as something else"
@@ -107,24 +97,37 @@ pub fn plan(
     })
 }
 
-/// True if the old parent of `layer` is there and reads as `parent`, as far as the child's `size`.
-fn same_contents(
-    layer: crate::Layer,
+/// The parent that `layer` records.
+fn wanted(layer: &Layer) -> Result<&ParentRef> {
+    layer.facts().parent.as_ref().ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "image", "records no parent").path(layer.path())
+    })
+}
+
+/// How the image at `path`, which records `wanted`, names `parent`: by the identity that it goes by.
+fn place(wanted: &ParentRef, parent: &Layer, path: &Path, absolute: bool) -> Result<Place> {
+    let facts = parent.facts();
+    let identity = wanted.sees(facts.identity, facts.other_identity);
+    Place::of(path, parent.path(), identity, absolute)
+}
+
+/// True if the old parent of `layer` is there, and `layer` reads the same over it and over `parent`.
+fn reads_the_same(
+    layer: Layer,
     parent: &Chain,
-    size: u64,
     options: &OpenOptions<'_>,
     job: &Job<'_>,
 ) -> Result<bool> {
     let (layers, trouble) = ancestors(layer, options);
-    let old: Vec<_> = layers.into_iter().skip(1).collect();
-    if trouble.is_some() || old.is_empty() {
-        return Ok(false);
-    }
-    let Ok(old) = Chain::new(old) else {
+    let Ok(chain) = Chain::new(layers) else {
         return Ok(false);
     };
-    let (old, new) = (Resized::new(&old, size), Resized::new(parent, size));
-    Ok(diff::diff(&old, &new, job, |_| {})?.bytes == 0)
+    match (chain.layers().first(), chain.below(1)) {
+        (Some(layer), Some(old)) if trouble.is_none() => {
+            child::reads_alike(layer, &old, parent, job)
+        }
+        _ => Ok(false),
+    }
 }
 
 impl Plan {
@@ -132,8 +135,9 @@ impl Plan {
     pub fn edits(&self, options: &OpenOptions<'_>) -> Result<edit::Plan> {
         self.image.check()?;
         self.parent.check()?;
-        let parent = complete(open_layer(&self.parent.path, options)?, options)?;
-        let place = child::place(&parent, &self.image.path, self.absolute)?;
+        let parent = open_layer(&self.parent.path, options)?;
+        let child = open_layer(&self.image.path, options)?;
+        let place = place(wanted(&child)?, &parent, &self.image.path, self.absolute)?;
         let wanted = Edit {
             parent: Some(place.spec),
             ..Edit::default()

@@ -3,7 +3,7 @@
 //! What is cut off is looked at first; what is added reads as zero, also where a parent goes on.
 
 use super::{
-    CHUNK, Piece, Stamp, aligned, family, gpt::Gpt, in_place, read_range, redo::Redo, runs,
+    CHUNK, Piece, Stamp, aligned, family, gpt::Gpt, in_place, read_range, redo::Redo, runs, stamp,
 };
 use crate::{
     Chain, Disk, Error, ErrorKind, Ids, ImageWriter, Job, Kind, OpenOptions, Result,
@@ -12,7 +12,7 @@ use crate::{
     is_zero,
     limits::DISK_SIZE,
     open,
-    transaction::{self, Medium, Totals, Transaction, Work},
+    transaction::{self, Medium, Totals, Transaction},
     units::{buffer_len, round_down, round_up},
 };
 use serde::{Deserialize, Serialize};
@@ -99,20 +99,12 @@ pub fn plan(path: &Path, wish: &Wish, options: &OpenOptions<'_>, job: &Job<'_>) 
     let known = gpt.as_ref().map_or(Vec::new(), Gpt::backup);
     let data_at = first_data(&chain, size.min(old_size)..old_size, &known, job)?;
     Ok(Plan {
-        files: in_place::stamps(&chain)?,
+        files: stamp::all(chain.files())?,
         image: path.to_owned(),
         format: chain.top().format().name().to_owned(),
         old_size,
         size,
-        children: family::children(
-            chain.top(),
-            in_place::folder(path),
-            &OpenOptions {
-                format: None,
-                verify: false,
-                ..*options
-            },
-        )?,
+        children: family::children(chain.top(), in_place::folder(path), options)?,
         data_at,
         gpt: gpt.map(|gpt| Table {
             sector_size: gpt.sector_size(),
@@ -190,9 +182,10 @@ impl Plan {
     /// The same plan for files that were restored: their times have changed.
     #[must_use]
     pub fn again(&self) -> Self {
-        let mut plan = self.clone();
-        plan.files.iter_mut().for_each(|f| f.modified = None);
-        plan
+        Self {
+            files: stamp::restored(&self.files),
+            ..self.clone()
+        }
     }
 
     /// Fails with [`Conflict`](ErrorKind::Conflict) if something would be lost, and nobody accepted
@@ -215,14 +208,9 @@ impl Plan {
             ));
         }
         if !self.children.is_empty() {
-            let names: Vec<String> = self
-                .children
-                .iter()
-                .map(|path| format!("'{}'", path.display()))
-                .collect();
             return fail(format!(
                 "other images rely on what would be cut off: {}",
-                names.join(", ")
+                in_place::quoted(&self.children)
             ));
         }
         Ok(())
@@ -238,17 +226,13 @@ impl Plan {
         self.check()?;
         let chain = in_place::open(&self.image, &self.format, &self.files, options)?;
         let changes = self.table_changes(&chain)?;
-        let mut plan = self.clone();
-        plan.image = in_place::absolute(&self.image)?;
-        in_place::absolute_stamps(&mut plan.files)?;
-        let redo = Redo::Resize(plan).text()?;
-        let work = Work {
-            files: &in_place::files(&chain),
-            redo: &redo,
-            medium,
-        };
-        let ((), totals) = transaction::run(&work, |t| {
-            self.files.iter().try_for_each(Stamp::check)?;
+        let redo = Redo::Resize(Self {
+            image: in_place::absolute(&self.image)?,
+            files: stamp::absolute(&self.files)?,
+            ..self.clone()
+        });
+        let files = in_place::files(&chain);
+        let ((), totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             self.resize(&chain, t, options)?;
             if self.shows_parent(&chain) {
                 let grown = self.old_size..self.size;

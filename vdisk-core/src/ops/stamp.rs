@@ -1,6 +1,7 @@
 //! How a file was when a change of it was planned, so that the plan is not made to another one.
 
-use crate::{Error, ErrorKind, Result};
+use super::in_place;
+use crate::{Error, ErrorKind, Result, storage::ImageFile};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -52,4 +53,30 @@ impl Stamp {
         }
         Ok(())
     }
+}
+
+/// `files` as they are now.
+pub(super) fn all<'a>(files: impl IntoIterator<Item = &'a ImageFile>) -> Result<Vec<Stamp>> {
+    let files = files.into_iter();
+    files.map(|file| Stamp::of(file.path())).collect()
+}
+
+/// The stamps of files that were restored since: their times have changed.
+pub(super) fn restored(stamps: &[Stamp]) -> Vec<Stamp> {
+    let forget = |stamp: &Stamp| Stamp {
+        modified: None,
+        ..stamp.clone()
+    };
+    stamps.iter().map(forget).collect()
+}
+
+/// The same for whoever is in another folder.
+pub(super) fn absolute(stamps: &[Stamp]) -> Result<Vec<Stamp>> {
+    let absolute = |stamp: &Stamp| {
+        Ok(Stamp {
+            path: in_place::absolute(&stamp.path)?,
+            ..stamp.clone()
+        })
+    };
+    stamps.iter().map(absolute).collect()
 }

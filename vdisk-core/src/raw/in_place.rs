@@ -177,7 +177,7 @@ impl Compactor for Punch<'_> {
         BLOCK
     }
 
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
         if self.image.overlay && kind == Kind::Zero {
             return Ok(()); // a hole would show the parent
         }

@@ -203,7 +203,8 @@ impl Medium for Faulty {
                 _ => Self::dead(),
             };
         }
-        crate::transaction::Files.publish(file, path)
+        // Not flushed, as nothing here is: `lose` says what a power failure leaves.
+        file.persist_noclobber(path).map_err(|e| e.error)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

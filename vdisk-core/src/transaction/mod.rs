@@ -14,7 +14,7 @@ mod saving;
 
 pub use medium::{Files, Medium};
 pub use recover::{Unfinished, undo, unfinished};
-pub(crate) use recover::{is_journal, journal_of, refuse_unfinished};
+pub(crate) use recover::{is_journal, is_unfinished, journal_of, refuse_unfinished};
 
 use crate::{
     Error, ErrorKind, InFile, Result,

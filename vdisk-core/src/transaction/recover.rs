@@ -196,6 +196,11 @@ pub(crate) fn refuse_unfinished(path: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::Conflict, "journal", detail).path(path))
 }
 
+/// True if `error` says that a change was cut short or is under way.
+pub(crate) fn is_unfinished(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict && error.part() == "journal"
+}
+
 /// Where the journal of the image at `path` lies.
 pub(super) fn journal_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();

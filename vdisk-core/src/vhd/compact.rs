@@ -189,7 +189,7 @@ impl Compactor for Blocks<'_> {
         ALIGNMENT
     }
 
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
         inside(&self.sound, &range)?;
         // In a child, what is not kept is the parent's.
         if kind == Kind::Data || self.table.child && kind != Kind::Absent {

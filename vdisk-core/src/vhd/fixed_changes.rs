@@ -134,7 +134,7 @@ impl Compactor for Holes<'_> {
         ALIGNMENT
     }
 
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
         inside(&self.sound, &range)?;
         // A file system need not make holes. In an overlay, only a hole lets the parent show; and
         // nothing else may become one.

@@ -221,7 +221,7 @@ impl Compactor for Blocks<'_> {
         }
     }
 
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
         let numbering = self.revision.numbering;
         let kind = match self.revision.child() {
             true => kind,

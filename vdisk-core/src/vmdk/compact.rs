@@ -89,13 +89,13 @@ impl Compactor for Extents<'_> {
         self.unit
     }
 
-    fn drop(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
+    fn remove(&mut self, range: Range<u64>, kind: Kind) -> Result<()> {
         let after = self.extents.partition_point(|e| e.range.end <= range.start);
         for extent in self.extents.iter_mut().skip(after) {
             if extent.range.start >= range.end {
                 break;
             }
-            extent.drop(&range, kind)?;
+            extent.remove(&range, kind)?;
         }
         Ok(())
     }

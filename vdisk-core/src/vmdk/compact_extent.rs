@@ -58,7 +58,7 @@ impl<'a> Extent<'a> {
     }
 
     /// Grains of the extent that lie wholly in `range` of the disk need not be stored.
-    pub(super) fn drop(&mut self, range: &Range<u64>, kind: Kind) -> Result<()> {
+    pub(super) fn remove(&mut self, range: &Range<u64>, kind: Kind) -> Result<()> {
         let grain = Sectors(self.header.grain_size).bytes()?.max(SECTOR);
         let start = range.start.saturating_sub(self.range.start);
         let first = start.div_ceil(grain);

@@ -134,7 +134,12 @@ fn the_backup_moves_to_the_new_end() {
 fn a_table_in_an_image_with_blocks_moves_in_the_same_change() {
     let folder = tempfile::tempdir().unwrap();
     let old = disk(9 * MIB, 512, 2048..=10_000);
-    for (format, subformat) in [("vhd", "dynamic"), ("vhd", "fixed"), ("vhdx", "dynamic")] {
+    for (format, subformat) in [
+        ("vhd", "dynamic"),
+        ("vhd", "fixed"),
+        ("vhdx", "dynamic"),
+        ("vmdk", "monolithicSparse"),
+    ] {
         let format = vdisk_core::format::named(format).unwrap();
         let subformat = vdisk_core::format::subformat(format, Some(subformat)).unwrap();
         let path = folder

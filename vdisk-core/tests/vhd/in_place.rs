@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use vdisk_core::{
     Deny, Disk, Error, ErrorKind, Identity, Ids, Job, Kind, Layer, OpenOptions, Result,
     check::Severity,
-    format::{self, Compacted, Compactor, Context, Update},
+    format::{self, Compacted, Context, Update},
     open_layer,
     ops::check::{Extent, check},
     testing::conformance,
@@ -123,7 +123,7 @@ pub(crate) fn compact(path: &Path, kind: Kind, drop: impl Fn(usize) -> bool) -> 
         assert_eq!(unit, (UNIT * SECTOR) as u64);
         for number in (0..layer.size().div_ceil(unit)).filter(|n| drop(*n as usize)) {
             let end = (number + 1) * unit;
-            Compactor::drop(&mut *compactor, number * unit..end.min(layer.size()), kind)?;
+            compactor.remove(number * unit..end.min(layer.size()), kind)?;
         }
         compactor.finish()
     });

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use vdisk_core::{
     Deny, Disk, Error, ErrorKind, Identity, Ids, Job, Kind, Layer, OpenOptions, Result,
     disk::{extents, same_kind},
-    format::{self, Compacted, Compactor, Context, Options, Spec, Update},
+    format::{self, Compacted, Context, Options, Spec, Update},
     open::open_layer,
     ops::check::{Extent, check},
     storage::ImageFile,
@@ -273,7 +273,7 @@ fn compact(path: &Path, model: &mut Sectors, absent: &dyn Fn(u64) -> bool) -> Co
         let mut compactor = layer.format().compact(layer, t, update)?;
         assert!((8 * sector).is_multiple_of(compactor.unit()));
         for (range, kind) in &drops {
-            Compactor::drop(&mut *compactor, range.clone(), *kind)?;
+            compactor.remove(range.clone(), *kind)?;
         }
         compactor.finish()
     })
@@ -553,9 +553,9 @@ fn a_child_is_compacted_against_its_parent() {
             let range = at as u64..(at + unit) as u64;
             let (new, old) = (&disk[at..at + unit], &below[at..at + unit]);
             if new == old {
-                Compactor::drop(&mut *compactor, range, Kind::Absent)?;
+                compactor.remove(range, Kind::Absent)?;
             } else if new.iter().all(|b| *b == 0) {
-                Compactor::drop(&mut *compactor, range, Kind::Zero)?;
+                compactor.remove(range, Kind::Zero)?;
             }
         }
         compactor.finish()

@@ -13,7 +13,7 @@ use std::{
 use vdisk_core::{
     Disk, Error, ErrorKind, FileResolver, Format, Ids, Job, Kind, Layer, OpenOptions, Result,
     check::Severity,
-    format::{self, Compacted, Compactor, Context, Update},
+    format::{self, Compacted, Context, Update},
     is_zero, open_layer, ops,
     storage::ImageFile,
     testing::{self, contents},
@@ -133,7 +133,7 @@ fn compact(path: &Path, parent: Option<&[u8]>) -> Result<Compacted> {
                 (false, true) => Kind::Zero,
                 (false, false) => continue,
             };
-            Compactor::drop(&mut *compactor, start as u64..end as u64, kind)?;
+            compactor.remove(start as u64..end as u64, kind)?;
         }
         compactor.finish()
     };

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
 
 /// Bytes on the medium of the image itself, without its parents.
 fn allocated(chain: &Chain) -> u64 {
-    chain.top().files().iter().map(|f| f.tag.allocated).sum()
+    chain.top().stored_size()
 }
 
 /// The same with its parents, but without files that were counted for another image.

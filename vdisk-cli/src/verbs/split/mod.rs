@@ -33,8 +33,8 @@ use vdisk_core::{
 /// exit code is 1 then.
 ///
 /// JSON: schema, base, dry_run, images (image, action (written, replaced, would-write,
-/// would-replace, left, failed), reason, output, sha256, image_stored, child_stored (with --dry-run
-/// about), saved, recorded_bytes), saved.
+/// would-replace, left, failed), reason, output, sha256, stored_before, stored_size (with --dry-run
+/// about), smaller_by, recorded_bytes), smaller_by (of all).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The image to split; it stays as it is
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         base: shown(&args.base),
         dry_run: args.dry_run,
         images: Vec::new(),
-        saved: 0,
+        smaller_by: 0,
     };
     match (&args.image, &args.all) {
         (Some(image), _) => {
@@ -88,8 +88,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         (None, Some(folder)) => all(args, &base, folder, &mut report, ui)?,
         (None, None) => {} // refused by the parser
     }
-    let saved = |i: &Image| i.output.as_ref().and(i.saved).unwrap_or(0);
-    report.saved = report.images.iter().map(saved).sum();
+    let smaller_by = |i: &Image| i.output.as_ref().and(i.smaller_by).unwrap_or(0);
+    report.smaller_by = report.images.iter().map(smaller_by).sum();
     match args.dry_run {
         true => ui.print(&report)?,
         false => ui.summary(&report)?,
@@ -172,13 +172,13 @@ fn one(
         ));
     }
     let place = child::place(base, output, args.absolute_parent, ui)?;
-    let stored: u64 = disk.top().files().iter().map(|f| f.tag.allocated).sum();
+    let stored = disk.top().stored_size();
     let digest = hash::digest(&disk, &ui.job())?;
     let mut report = Image {
         action: Action::Written,
         output: Some(shown(output)),
         sha256: Some(hash::hex(&digest)),
-        image_stored: Some(stored),
+        stored_before: Some(stored),
         ..Image::left(image, String::new())
     };
     report.reason = None;
@@ -206,8 +206,7 @@ fn one(
     let (mut destination, recorded) = fill(destination, ui)?;
     report.recorded_bytes = Some(recorded);
     if let Some(layer) = destination.layer()? {
-        let size = layer.files().iter().map(|f| f.tag.allocated).sum();
-        report = report.against(size, thrifty);
+        report = report.against(layer.stored_size(), thrifty);
         if report.action == Action::Left {
             return Ok(report);
         }
@@ -246,7 +245,7 @@ fn replace(args: &Args, base: &Chain, image: &Path, ui: &Ui) -> Result<Image> {
         action: Action::WouldReplace,
         reason: None,
         output: Some(shown(image)),
-        image_stored: Some(plan.stored_before),
+        stored_before: Some(plan.stored_before),
         ..Image::left(image, String::new())
     };
     if args.dry_run {

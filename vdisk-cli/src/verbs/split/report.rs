@@ -19,7 +19,7 @@ pub(super) struct SplitReport {
     pub(super) dry_run: bool,
     pub(super) images: Vec<Image>,
     /// Bytes on the medium, of all.
-    pub(super) saved: i64,
+    pub(super) smaller_by: i64,
 }
 
 /// What became of an image.
@@ -43,9 +43,9 @@ pub(super) struct Image {
     pub(super) output: Option<String>,
     pub(super) sha256: Option<String>,
     /// Bytes on the medium, before and after.
-    pub(super) image_stored: Option<u64>,
-    pub(super) child_stored: Option<u64>,
-    pub(super) saved: Option<i64>,
+    pub(super) stored_before: Option<u64>,
+    pub(super) stored_size: Option<u64>,
+    pub(super) smaller_by: Option<i64>,
     pub(super) recorded_bytes: Option<u64>,
 }
 
@@ -57,18 +57,18 @@ impl Image {
             reason: Some(reason),
             output: None,
             sha256: None,
-            image_stored: None,
-            child_stored: None,
-            saved: None,
+            stored_before: None,
+            stored_size: None,
+            smaller_by: None,
             recorded_bytes: None,
         }
     }
 
     /// Adds what the child takes; `thrifty` leaves an image that would not get smaller.
     pub(super) fn against(mut self, child: u64, thrifty: bool) -> Self {
-        let image = self.image_stored.unwrap_or(0);
-        self.child_stored = Some(child);
-        self.saved = Some(signed(image).saturating_sub(signed(child)));
+        let image = self.stored_before.unwrap_or(0);
+        self.stored_size = Some(child);
+        self.smaller_by = Some(signed(image).saturating_sub(signed(child)));
         if thrifty && child >= image {
             self.action = Action::Left;
             self.reason = Some("would not get smaller".to_owned());
@@ -89,7 +89,7 @@ impl Report for SplitReport {
         }
         if self.images.len() > 1 {
             let would = if self.dry_run { "would be " } else { "" };
-            writeln!(out, "{} {would}saved", amount(self.saved))?;
+            writeln!(out, "{} {would}saved", amount(self.smaller_by))?;
         }
         if self.images.is_empty() {
             writeln!(out, "no images")?;
@@ -119,9 +119,9 @@ impl Image {
             "{image} -> {}: {} {would}recorded, {} instead of {} stored, {} {would}saved",
             printable(output),
             both(self.recorded_bytes.unwrap_or(0)),
-            human(self.child_stored.unwrap_or(0)),
-            human(self.image_stored.unwrap_or(0)),
-            amount(self.saved.unwrap_or(0))
+            human(self.stored_size.unwrap_or(0)),
+            human(self.stored_before.unwrap_or(0)),
+            amount(self.smaller_by.unwrap_or(0))
         )
     }
 }

@@ -6,21 +6,20 @@ use super::{
 };
 use crate::{
     Chain, Error, ErrorKind, Job, OpenOptions, Result,
-    format::{Context, Update},
+    format::Update,
     open,
-    ops::{Stamp, redo::Redo},
-    storage::{FileId, ImageFile},
-    transaction::{self, Medium, Transaction, Work},
+    ops::{in_place, redo::Redo, stamp},
+    transaction::{self, Medium, Transaction},
 };
-use std::{fs, path::PathBuf};
 
 impl Plan {
     /// The same plan for files that were restored: their times have changed.
     #[must_use]
     pub fn again(&self) -> Self {
-        let mut plan = self.clone();
-        plan.files.iter_mut().for_each(|f| f.modified = None);
-        plan
+        Self {
+            files: stamp::restored(&self.files),
+            ..self.clone()
+        }
     }
 
     /// Fails with [`Conflict`](ErrorKind::Conflict) if other images would suffer, and nobody
@@ -29,14 +28,9 @@ impl Plan {
         if self.orphan || self.siblings.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = self
-            .siblings
-            .iter()
-            .map(|path| format!("'{}'", path.display()))
-            .collect();
         let detail = format!(
             "other images depend on what is to be changed, and would be unreadable or wrong: {}",
-            names.join(", ")
+            in_place::quoted(&self.siblings)
         );
         Err(Error::new(ErrorKind::Conflict, "children", detail).path(&self.target))
     }
@@ -50,15 +44,9 @@ impl Plan {
     ) -> Result<Committed> {
         self.check_siblings()?;
         let chain = self.open(options)?;
-        let redo = Redo::Commit(self.absolute()?).text()?;
-        let work = Work {
-            files: &files(&chain, self.layers),
-            redo: &redo,
-            medium,
-        };
-        let (done, totals) = transaction::run(&work, |t| {
-            // Now that nobody else can change them.
-            self.files.iter().try_for_each(Stamp::check)?;
+        let redo = Redo::Commit(self.absolute()?);
+        let files = files(&chain, self.layers);
+        let (done, totals) = in_place::run(&files, &self.files, &redo, medium, |t| {
             self.change(&chain, t, options, job)
         })?;
         Ok(Committed { totals, ..done })
@@ -76,37 +64,26 @@ impl Plan {
     /// The chain, if it is of the files that were planned for.
     fn open(&self, options: &OpenOptions<'_>) -> Result<Chain> {
         let chain = open(&self.child, options)?;
+        // A shorter chain has not all of the files.
         let found = files(&chain, self.layers);
-        let same = |(file, stamp): (&&ImageFile, &Stamp)| {
-            let id = fs::metadata(&stamp.path).ok().map(|m| FileId::of(&m));
-            id.is_some() && file.tag.id == id
-        };
-        let all = found.len() == self.files.len() && chain.layers().len() > self.layers;
-        if !all || !found.iter().zip(&self.files).all(same) {
-            let detail = "is now made of other files than those that the change was planned for";
-            return Err(Error::new(ErrorKind::Conflict, "plan", detail).path(&self.child));
-        }
-        self.files.iter().try_for_each(Stamp::check)?;
+        in_place::same_files(&self.child, found.into_iter(), &self.files)?;
         Ok(chain)
     }
 
     /// The same plan for whoever is in another folder.
     fn absolute(&self) -> Result<Self> {
-        let absolute = |path: &mut PathBuf| {
-            let found = std::path::absolute(&*path);
-            *path = found.map_err(|e| Error::io("open", e).path(&*path))?;
-            Ok::<(), Error>(())
+        let mut plan = Self {
+            files: stamp::absolute(&self.files)?,
+            child: in_place::absolute(&self.child)?,
+            target: in_place::absolute(&self.target)?,
+            ..self.clone()
         };
-        let mut plan = self.clone();
-        absolute(&mut plan.child)?;
-        absolute(&mut plan.target)?;
-        plan.files
-            .iter_mut()
-            .try_for_each(|f| absolute(&mut f.path))?;
-        plan.renewals
-            .iter_mut()
-            .try_for_each(|r| absolute(&mut r.path))?;
-        plan.siblings.iter_mut().try_for_each(absolute)?;
+        for path in &mut plan.siblings {
+            *path = in_place::absolute(path)?;
+        }
+        for renewal in &mut plan.renewals {
+            renewal.path = in_place::absolute(&renewal.path)?;
+        }
         Ok(plan)
     }
 
@@ -120,12 +97,7 @@ impl Plan {
         let view = View::new(chain, self.layers)?;
         let target = view.target();
         let update = Update {
-            context: Context {
-                resolver: options.resolver,
-                overlay: false,
-                disk: None,
-                verify: false,
-            },
+            context: in_place::context(options),
             ids: self
                 .renewals
                 .last()

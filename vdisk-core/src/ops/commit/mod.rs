@@ -8,7 +8,7 @@ mod apply;
 mod relink;
 mod view;
 
-use super::{Stamp, family};
+use super::{Stamp, family, in_place, stamp};
 use crate::{
     Chain, Disk, Error, ErrorKind, Identity, Ids, Layer, OpenOptions, Result, open,
     storage::{FileId, ImageFile},
@@ -94,9 +94,8 @@ pub struct Committed {
 pub fn plan(child: &Path, wish: &Wish<'_>, options: &OpenOptions<'_>) -> Result<Plan> {
     let chain = open(child, options)?;
     let layers = depth(&chain, wish.into)?;
-    let below = chain.layers().get(layers..).unwrap_or_default();
-    let target = Chain::new(below.to_vec())?;
-    let target = target.top();
+    let below = below(&chain, layers)?;
+    let target = below.top();
     if chain.size() > target.size() {
         let detail = format!(
             "has {} bytes, more than the {} of '{}': that must be resized first",
@@ -115,10 +114,7 @@ pub fn plan(child: &Path, wish: &Wish<'_>, options: &OpenOptions<'_>) -> Result<
             .collect(),
     };
     Ok(Plan {
-        files: files(&chain, layers)
-            .iter()
-            .map(|file| Stamp::of(file.path()))
-            .collect::<Result<_>>()?,
+        files: stamp::all(files(&chain, layers))?,
         child: child.to_owned(),
         target: target.path().to_owned(),
         layers,
@@ -146,6 +142,14 @@ pub fn depth(chain: &Chain, into: Option<&Path>) -> Result<usize> {
     found.filter(|depth| *depth > 0).ok_or_else(|| {
         let detail = format!("is no parent of '{}'", top.display());
         Error::new(ErrorKind::Usage, "commit", detail).path(path)
+    })
+}
+
+/// The target, above which are `layers` others, and what lies below it.
+fn below(chain: &Chain, layers: usize) -> Result<Chain> {
+    chain.below(layers).ok_or_else(|| {
+        let detail = format!("has no layer {layers}");
+        Error::new(ErrorKind::Usage, "chain", detail).path(chain.top().path())
     })
 }
 
@@ -187,21 +191,16 @@ fn siblings(
     let own: Vec<FileId> = chain.layers().iter().filter_map(|l| l.file_id()).collect();
     let id_of = |path: &Path| fs::metadata(path).ok().map(|m| FileId::of(&m));
     let mut folders: Vec<&Path> = Vec::new();
-    let of_chain = chain.layers().iter().map(|l| folder(l.path()));
+    let of_chain = chain.layers().iter().map(|l| in_place::folder(l.path()));
     for path in of_chain.chain(wish.folders.iter().map(PathBuf::as_path)) {
         if folders.iter().all(|known| id_of(known) != id_of(path)) {
             folders.push(path);
         }
     }
-    let options = OpenOptions {
-        format: None,
-        verify: false,
-        ..*options
-    };
     let mut found: Vec<PathBuf> = Vec::new();
     for layer in changed {
         for folder in &folders {
-            for path in family::children(layer, folder, &options)? {
+            for path in family::children(layer, folder, options)? {
                 let path = path.strip_prefix(".").map_or(path.clone(), Path::to_owned);
                 let ours = id_of(&path).is_some_and(|id| own.contains(&id));
                 if !ours && !found.contains(&path) {
@@ -211,13 +210,6 @@ fn siblings(
         }
     }
     Ok(found)
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// The files of the target, which lies below `layers` others, then of those.

@@ -3,15 +3,12 @@
 //! A layer that reads as something else than before must not be taken for what it was, and the
 //! layers above it that are changed with it must go on taking it.
 
-use super::{Renewal, folder};
+use super::Renewal;
 use crate::{
-    Chain, Error, Layer, Result, edit::Edit, format::ParentSpec, transaction::Transaction,
+    Chain, Layer, Result, edit::Edit, format::ParentSpec, ops::child::Place,
+    transaction::Transaction,
 };
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
-};
+use std::path::Path;
 
 /// Gives the layers below the top of `chain` the identities that `renewals` say, in order, and the
 /// layer above each the new one of its parent. The last has its own already.
@@ -55,30 +52,7 @@ fn goes_by(child: &Layer, renewal: &Renewal) -> bool {
 
 /// What `child` records of `parent`, once that is renewed.
 fn link(child: &Layer, parent: &Layer, renewal: &Renewal) -> Result<ParentSpec> {
-    let path = parent.path();
-    let io = |e| Error::io("parent", e).path(path);
-    // A parent that is a link goes on being reached by it.
-    let name = path.file_name().unwrap_or_default();
-    let real = folder(path).canonicalize().map_err(io)?.join(name);
-    let place = child.path().canonicalize().map_err(io)?;
     let recorded = child.facts().parent.as_ref();
     let absolute = recorded.is_some_and(|p| p.hints.iter().any(|h| Path::new(h).is_absolute()));
-    let modified = fs::metadata(path).map_err(io)?.mtime();
-    Ok(ParentSpec {
-        relative: relative(place.parent().unwrap_or(Path::new("/")), &real),
-        absolute: absolute.then_some(real),
-        identity: renewal.to,
-        modified: u64::try_from(modified).unwrap_or(0),
-    })
-}
-
-/// The way from the folder `from` to the file `to`; both are canonical.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let shared = from
-        .components()
-        .zip(to.components())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let up = from.components().skip(shared).map(|_| Component::ParentDir);
-    up.chain(to.components().skip(shared)).collect()
+    Ok(Place::of(child.path(), parent.path(), renewal.to, absolute)?.spec)
 }

@@ -1,6 +1,6 @@
 //! What the target will read as, and the one pass that writes it there.
 
-use super::Committed;
+use super::{Committed, below};
 use crate::{
     Chain, Disk, Extent, ImageWriter, Job, Kind, Layer, Result,
     disk::{check_range, extents, part_len},
@@ -66,10 +66,9 @@ pub(super) struct View {
 impl View {
     /// The last of `chain` that is above the target is number `layers`, counted from 1.
     pub(super) fn new(chain: &Chain, layers: usize) -> Result<Self> {
-        let below = chain.layers().get(layers..).unwrap_or_default();
         Ok(Self {
             chain: chain.clone(),
-            below: Chain::new(below.to_vec())?,
+            below: below(chain, layers)?,
             layers,
         })
     }

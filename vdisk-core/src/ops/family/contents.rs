@@ -5,7 +5,7 @@ use super::{Contents, Family, Verdict};
 use crate::{
     Chain, Disk, Job, Kind, Layer, OpenOptions, Result,
     open::{ancestors, format_of, open_layer},
-    ops::diff,
+    ops::{child, diff},
 };
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -102,13 +102,8 @@ fn same_to(
     options: &OpenOptions<'_>,
     job: &Job<'_>,
 ) -> Result<bool> {
-    let child = Arc::new(child);
-    let over = |path: &Path| {
-        let mut layers = vec![Arc::clone(&child)];
-        layers.extend(chain(path, options)?.layers().iter().cloned());
-        Chain::new(layers)
-    };
-    Ok(diff::diff(&over(now)?, &over(then)?, job, |_| {})?.bytes == 0)
+    let (now, then) = (chain(now, options)?, chain(then, options)?);
+    child::reads_alike(&Arc::new(child), &now, &then, job)
 }
 
 fn chain(path: &Path, options: &OpenOptions<'_>) -> Result<Chain> {

@@ -6,7 +6,7 @@
 use super::{Family, Link, Member, Needs, Verdict};
 use crate::{
     Error, ErrorKind, Identity, Job, OpenOptions, ParentRef, Reference, Result,
-    open::{format_of, open_parent},
+    open::{format_of, open_parent, unfinished},
     resolve,
     storage::{FileId, ImageFile},
 };
@@ -88,7 +88,10 @@ impl Finder<'_> {
             let own = self.family.images.get(child).and_then(|m| m.id);
             let itself = own.is_some() && own == candidate.tag.id;
             let verdict = match self.open(candidate, wanted) {
-                Ok(found) => self.judge(found, wanted, None),
+                Ok(found) => match self.judge(found, wanted, None) {
+                    changed @ Verdict::Changed { .. } => self.cut_short(found).unwrap_or(changed),
+                    verdict => verdict,
+                },
                 Err(verdict) => verdict,
             };
             match verdict {
@@ -119,6 +122,15 @@ impl Finder<'_> {
                 contents: super::Contents::Unknown,
             },
         }
+    }
+
+    /// The verdict on a parent that may be another only because a change was cut short.
+    fn cut_short(&self, found: usize) -> Option<Verdict> {
+        let image = self.family.images.get(found)?;
+        let wanted = image.parent.as_ref()?;
+        let file = ImageFile::open(&image.path, self.options.access).ok()?;
+        let error = unfinished(&file, Some(wanted), &self.options)?;
+        Some(unreadable(&error))
     }
 
     /// The image in `file`, opened as the parent that is recorded.

@@ -240,7 +240,7 @@ impl Member {
             format: layer.format().name(),
             subformat: facts.subformat.clone(),
             virtual_size: layer.size(),
-            stored_size: layer.files().iter().map(|f| f.tag.allocated).sum(),
+            stored_size: layer.stored_size(),
             identity: facts.identity,
             other_identity: facts.other_identity,
             parent: facts.parent.clone(),
@@ -255,10 +255,7 @@ impl Member {
 
     /// The identity by which a child that records `wanted` goes, as far as this image has it.
     pub fn as_seen_by(&self, wanted: &ParentRef) -> Option<Identity> {
-        match (wanted.identity, self.other_identity) {
-            (Some(Identity::Uuid(_)), Some(uuid)) => Some(uuid),
-            _ => self.identity,
-        }
+        wanted.sees(self.identity, self.other_identity)
     }
 }
 

@@ -4,9 +4,9 @@
 
 use super::{Contents, Family, Link, Member, Verdict};
 use crate::{
-    Error, Identity, OpenOptions, ParentRef, Result,
+    Error, OpenOptions, Result,
     edit::{self, Changed, Edit},
-    format::ParentSpec,
+    ops::child::Place,
     patch::{self, Patch},
 };
 use serde::Serialize;
@@ -139,14 +139,11 @@ fn step(
     accepts_change: bool,
     options: &OpenOptions<'_>,
 ) -> Result<Repair> {
-    let identity = child
-        .parent
-        .as_ref()
-        .and_then(|wanted| seen(parent, wanted));
-    let spec = ParentSpec::of(&child.path, &parent.path, identity)?;
-    let outside = !spec.is_beneath();
+    let wanted = child.parent.as_ref();
+    let identity = wanted.and_then(|wanted| parent.as_seen_by(wanted));
+    let place = Place::of(&child.path, &parent.path, identity, false)?;
     let wanted = Edit {
-        parent: Some(spec),
+        parent: Some(place.spec),
         ..Edit::default()
     };
     let (format, plan) = edit::plan(&child.path, options, &wanted)?;
@@ -155,12 +152,7 @@ fn step(
         return Err(Error::new(crate::ErrorKind::Unsupported, "parent", detail).path(&child.path));
     }
     let mut warnings = plan.warnings;
-    if outside {
-        warnings.push(format!(
-            "the parent {} lies outside its folder: opening it will need --allow-path or --parent",
-            parent.path.display()
-        ));
-    }
+    warnings.extend(place.warning);
     Ok(Repair {
         child: child.path.clone(),
         parent: parent.path.clone(),
@@ -169,13 +161,6 @@ fn step(
         warnings,
         patches: plan.patches,
     })
-}
-
-/// The identity of `parent` that a child which records `wanted` is to record.
-fn seen(parent: &Member, wanted: &ParentRef) -> Option<Identity> {
-    let same = parent.identities().into_iter().flatten();
-    let mut same = same.filter(|i| Some(*i) == wanted.identity);
-    same.next().or_else(|| parent.as_seen_by(wanted))
 }
 
 impl RepairPlan {

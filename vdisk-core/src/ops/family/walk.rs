@@ -163,7 +163,7 @@ impl Walk<'_> {
         self.family.troubles.push(Trouble {
             path: path.to_owned(),
             detail: error.to_string(),
-            unfinished: error.part() == "journal",
+            unfinished: transaction::is_unfinished(error),
             id,
         });
     }
