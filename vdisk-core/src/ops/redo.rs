@@ -139,9 +139,8 @@ fn check(redo: &Redo, found: &Unfinished, members: &[PathBuf]) -> Result<()> {
         };
         let member = members.iter().position(|member| *member == real);
         // What is changed will be as it was, and all else must be.
-        let restored = member.and_then(|number| found.sizes.get(number)).copied();
-        let size = restored.filter(|_| metadata.is_file());
-        if size.unwrap_or(metadata.len()) != stamp.size {
+        let restored = member.and_then(|number| found.sizes.get(number));
+        if restored.copied().unwrap_or(metadata.len()) != stamp.size {
             return conflict(
                 &stamp.path,
                 "is not the file that the change was planned for",

@@ -9,10 +9,7 @@ use crate::{
     Error, ErrorKind, InFile, Result,
     paths::{canonical_folder, relative},
 };
-use std::{
-    os::unix::fs::FileTypeExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// The folder, without links, in which the journal of the image at `path` lies.
 pub(crate) fn folder_of(path: &Path) -> Result<PathBuf> {
@@ -70,9 +67,7 @@ pub(crate) fn permitted(
             .map_err(|e| Error::io("open", e))
             .in_file(file)?
             .file_type();
-        // A disk of this machine is changed only where the user names it.
-        let usable = kind.is_file() || (kind.is_block_device() && real == image);
-        if !usable {
+        if !kind.is_file() {
             let detail =
                 format!("is not a regular file, and '{journal}' names it; nothing was written");
             return policy(file, detail);
