@@ -368,6 +368,94 @@ fn a_parent_in_another_folder_is_known_by_name_and_not_touched() {
 }
 
 #[test]
+fn a_namesake_beside_the_child_is_no_changed_parent() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::create_dir(at("gold")).unwrap();
+    fs::create_dir(at("vm")).unwrap();
+    make(&at("gold/disk.vmdk"), 1, 1, None);
+    make(&at("vm/disk.vmdk"), 7, 7, None);
+    let gold = at("gold/disk.vmdk");
+    make(
+        &at("vm/child.vmdk"),
+        2,
+        2,
+        Some(("../gold/disk.vmdk", &gold, 1)),
+    );
+    // The right parent is where the name says, though it may not be followed.
+    let found = scan(&[temp.path()]);
+    let Verdict::Intact { parent, needs } = link(&found, "child.vmdk") else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(found.images[*parent].path, gold);
+    assert_eq!(*needs, Some(Needs::AllowPath));
+    let resolver = FileResolver::default();
+    let options = OpenOptions::new(&resolver);
+    let error = vdisk_core::open(&at("vm/child.vmdk"), &options).err();
+    let error = error.unwrap();
+    assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+    assert!(error.to_string().contains("../gold/disk.vmdk"), "{error}");
+    // It counts as a child of the one, and not of the other.
+    for (parent, expected) in [("gold/disk.vmdk", 1), ("vm/disk.vmdk", 0)] {
+        let layer = open_layer(&at(parent), &options).unwrap();
+        let children = family::children(&layer, &at("vm"), &options).unwrap();
+        assert_eq!(children.len(), expected, "{parent}");
+    }
+    // Without the right one it is missing, or moved: never the namesake.
+    for accept in [false, true] {
+        let found = scan(&[&at("vm")]);
+        assert!(
+            matches!(link(&found, "child.vmdk"), Verdict::Missing { .. }),
+            "{found:#?}"
+        );
+        assert!(found.plan(accept, &options).steps.is_empty());
+    }
+    fs::rename(&gold, at("gold/new.vmdk")).unwrap();
+    let found = scan(&[temp.path()]);
+    let Verdict::Moved { to, .. } = link(&found, "child.vmdk") else {
+        panic!("{found:#?}");
+    };
+    assert_eq!((to.len(), name(&found, to[0])), (1, "new.vmdk".to_owned()));
+    for accept in [false, true] {
+        let plan = found.plan(accept, &options);
+        assert_eq!(plan.steps[0].parent, at("gold/new.vmdk"));
+    }
+    // An image in the recorded place that is another one was changed, and can be accepted.
+    make(&gold, 5, 5, None);
+    fs::remove_file(at("gold/new.vmdk")).unwrap();
+    let found = scan(&[temp.path()]);
+    let Verdict::Changed { found: changed, .. } = link(&found, "child.vmdk") else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(found.images[*changed].path, gold);
+    assert_eq!(found.plan(true, &options).steps[0].parent, gold);
+}
+
+#[test]
+fn a_repair_never_makes_a_loop() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::write(at("x-flat.vmdk"), vec![1; 512]).unwrap();
+    let descriptor = |name: &str, cid: u32, parent: u32, hint: &str| {
+        let text = format!(
+            "# Disk DescriptorFile\nversion=1\nCID={cid:08x}\nparentCID={parent:08x}\n\
+             parentFileNameHint=\"{hint}\"\ncreateType=\"monolithicFlat\"\n\
+             RW 1 FLAT \"x-flat.vmdk\" 0\n"
+        );
+        fs::write(at(name), text).unwrap();
+    };
+    // b is a child of a, and a records b with an identity that it does not have.
+    descriptor("a.vmdk", 1, 9, "b.vmdk");
+    descriptor("b.vmdk", 2, 1, "a.vmdk");
+    let found = scan(&[temp.path()]);
+    assert!(matches!(link(&found, "a.vmdk"), Verdict::Changed { .. }));
+    let resolver = FileResolver::default();
+    let plan = found.plan(true, &OpenOptions::new(&resolver));
+    assert!(plan.steps.is_empty(), "{plan:#?}");
+    assert!(plan.left[0].reason.contains("loop"), "{plan:#?}");
+}
+
+#[test]
 fn what_is_no_image_of_its_own_is_left_out() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name);

@@ -7,7 +7,7 @@ use crate::ParentRef;
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// `name` as a path of this system: Windows separators turned, `./` dropped.
@@ -31,6 +31,20 @@ pub(super) fn local(name: &OsStr) -> PathBuf {
 pub(crate) fn literal_names(parent: &ParentRef) -> impl Iterator<Item = PathBuf> + '_ {
     let here = parent.hints.iter().filter(|h| !is_foreign(h));
     here.map(|h| local(h))
+}
+
+/// True if `path` is where a name that `parent` records leads to, from whichever folder. Else the file
+/// was found by less: by its bare name, or because somebody gave it.
+pub(crate) fn leads_to(parent: &ParentRef, path: &Path) -> bool {
+    let plain = |path: &Path| -> PathBuf {
+        let parts = path.components();
+        parts.filter(|c| *c != Component::CurDir).collect()
+    };
+    let path = plain(path);
+    let as_written = parent.hints.iter().map(PathBuf::from);
+    literal_names(parent)
+        .chain(as_written)
+        .any(|name| path.ends_with(plain(&name)))
 }
 
 /// True if only Windows can know the place: a drive (`C:\a`), a share (`\\server\a`) or a volume
@@ -125,6 +139,31 @@ mod tests {
         }
         for name in [r"\a.vhd", r".\a.vhd", r"..\a.vhd", "/a", "//a", "a", "C:/a"] {
             assert!(!is_foreign(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_not_where_a_path_leads() {
+        let leads = |name: &str, path: &str| {
+            let parent = ParentRef {
+                hints: vec![OsString::from(name)],
+                identity: None,
+                alternative: None,
+                format: None,
+            };
+            leads_to(&parent, Path::new(path))
+        };
+        for (name, path, expected) in [
+            ("../gold/a.vmdk", "vm/../gold/a.vmdk", true),
+            ("../gold/a.vmdk", "vm/a.vmdk", false),
+            ("./a.vmdk", "vm/a.vmdk", true),
+            (r".\a.vhd", "a.vhd", true),
+            (r"C:\x\a.vhd", "vm/a.vhd", false),
+            (r"odd\a.vhd", r"vm/odd\a.vhd", true),
+            ("/x/a.vmdk", "/x/a.vmdk", true),
+            ("/x/a.vmdk", "/vm/a.vmdk", false),
+        ] {
+            assert_eq!(leads(name, path), expected, "{name} {path}");
         }
     }
 

@@ -66,25 +66,65 @@ impl Finder<'_> {
             Err(error) => return Some(unreadable(&error)),
         };
         let resolver = self.options.resolver;
-        Some(match resolver.find(&file, &Reference::Parent(&wanted)) {
-            Ok(candidates) => self.among(child, &wanted, candidates),
-            Err(error) => match self.named_elsewhere(file.path(), &wanted) {
-                Some(found) if error.kind() == ErrorKind::Policy => {
-                    self.judge(found, &wanted, Some(Needs::AllowPath))
+        let (wrong, sought) = match resolver.find(&file, &Reference::Parent(&wanted)) {
+            Ok(candidates) => {
+                let other = candidates.first().map(|c| c.path().to_owned());
+                match self.among(child, &wanted, candidates) {
+                    Some(intact @ Verdict::Intact { .. }) => return Some(intact),
+                    wrong => (wrong, self.namesake(&file, &wanted, other)),
                 }
-                _ if matches!(error.kind(), ErrorKind::Policy | ErrorKind::Reference) => {
-                    let sought = error.to_string();
-                    Verdict::Missing { sought }
-                }
-                _ => unreadable(&error),
-            },
-        })
+            }
+            Err(error) if error.kind() == ErrorKind::Policy => (None, error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Reference => {
+                let sought = error.to_string();
+                return Some(Verdict::Missing { sought });
+            }
+            Err(error) => return Some(unreadable(&error)),
+        };
+        // Where the names may not be followed, they may still point to an image that is known.
+        let named = self.named_elsewhere(child, file.path(), &wanted);
+        let mut named = named
+            .into_iter()
+            .map(|found| self.judge(found, &wanted, Some(Needs::AllowPath)));
+        let first = named.next();
+        let intact = |v: &Verdict| matches!(v, Verdict::Intact { .. });
+        let right = first.clone().into_iter().chain(named).find(intact);
+        Some(
+            right
+                .or(wrong)
+                .or(first)
+                .unwrap_or(Verdict::Missing { sought }),
+        )
     }
 
-    /// The first of `candidates` that is the parent, or what is wrong with the first.
-    fn among(&mut self, child: usize, wanted: &ParentRef, candidates: Vec<ImageFile>) -> Verdict {
+    /// What was looked for if no recorded name leads to an image: `other` is what was found instead.
+    fn namesake(&self, from: &ImageFile, wanted: &ParentRef, other: Option<PathBuf>) -> String {
+        let why = match self.options.resolver.refusal(from, wanted) {
+            Some(refusal) => refusal.to_string(),
+            None => {
+                let detail = "the recorded names lead to no other image";
+                let error = Error::new(ErrorKind::Reference, "parent", detail);
+                error.path(from.path()).to_string()
+            }
+        };
+        match other.filter(|other| other != from.path()) {
+            Some(other) => format!("{why}, and '{}' is not it", other.display()),
+            None => why,
+        }
+    }
+
+    /// The first of `candidates` that is the parent, or what is wrong with the first that a recorded
+    /// name leads to. Others, which only have its file name or were given for any image, are the
+    /// parent or nothing.
+    fn among(
+        &mut self,
+        child: usize,
+        wanted: &ParentRef,
+        candidates: Vec<ImageFile>,
+    ) -> Option<Verdict> {
         let mut first = None;
         for candidate in candidates {
+            let named = resolve::leads_to(wanted, candidate.path());
             let own = self.family.images.get(child).and_then(|m| m.id);
             let itself = own.is_some() && own == candidate.tag.id;
             let verdict = match self.open(candidate, wanted) {
@@ -95,17 +135,16 @@ impl Finder<'_> {
                 Err(verdict) => verdict,
             };
             match verdict {
-                Verdict::Intact { .. } => return verdict,
-                // A file given for another image, or a name that leads back.
+                Verdict::Intact { .. } => return Some(verdict),
+                // A name that leads back.
                 _ if itself => {}
-                other => {
+                other if named => {
                     first.get_or_insert(other);
                 }
+                _ => {}
             }
         }
-        first.unwrap_or_else(|| Verdict::Missing {
-            sought: "parent: the recorded names lead only to the image itself".to_owned(),
-        })
+        first
     }
 
     fn judge(&self, found: usize, wanted: &ParentRef, needs: Option<Needs>) -> Verdict {
@@ -182,22 +221,24 @@ impl Finder<'_> {
         index
     }
 
-    /// The image that lies where one of the recorded names points to, as far as names alone tell.
-    /// Nothing is opened or looked at: that is not for the child to decide.
-    fn named_elsewhere(&mut self, child: &Path, wanted: &ParentRef) -> Option<usize> {
+    /// The images that lie where the recorded names of `child` at `path` point to, as far as names
+    /// alone tell. Nothing is opened or looked at: that is not for the child to decide.
+    fn named_elsewhere(&mut self, child: usize, path: &Path, wanted: &ParentRef) -> Vec<usize> {
+        let Ok(recorded) = format_of(wanted) else {
+            return Vec::new();
+        };
         let images = &self.family.images;
         let places = self.by_place.get_or_insert_with(|| {
             let place = |(index, m): (usize, &Member)| Some((m.path.canonicalize().ok()?, index));
             images.iter().enumerate().filter_map(place).collect()
         });
-        let real = child.canonicalize().ok()?;
-        let folder = real.parent()?;
-        let found = resolve::literal_names(wanted)
+        let real = path.canonicalize().unwrap_or_default();
+        let folder = real.parent().unwrap_or(Path::new(""));
+        let fits = |m: &Member| recorded.is_none_or(|f| f.name() == m.format);
+        resolve::literal_names(wanted)
             .filter_map(|name| places.get(&straightened(&folder.join(name))).copied())
-            .next()?;
-        let recorded = format_of(wanted).ok()?.map(|f| f.name());
-        let image = images.get(found)?;
-        recorded.is_none_or(|f| f == image.format).then_some(found)
+            .filter(|found| *found != child && images.get(*found).is_some_and(fits))
+            .collect()
     }
 }
 

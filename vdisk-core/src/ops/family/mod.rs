@@ -230,6 +230,17 @@ impl Family {
         let broken = |l: &&Link| !matches!(l.verdict, Verdict::Intact { .. });
         self.links.iter().filter(broken).count() + self.troubles.len()
     }
+
+    /// For each image, the one under which it is shown.
+    fn above(&self) -> Vec<Option<usize>> {
+        let mut above = vec![None; self.images.len()];
+        for link in &self.links {
+            if let Some(place) = above.get_mut(link.child) {
+                *place = link.verdict.leads_to();
+            }
+        }
+        above
+    }
 }
 
 impl Member {
@@ -304,9 +315,15 @@ fn is_child(path: &Path, parent: &Layer, options: &OpenOptions<'_>) -> bool {
         return false;
     };
     let led = options.resolver.find(&file, &Reference::Parent(wanted));
-    let led_here = led.map(|found| found.iter().any(|f| f.tag.id == parent.file_id()));
+    let led = led.unwrap_or_default();
+    let led_here = led.iter().any(|f| f.tag.id == parent.file_id());
+    // A namesake beside the child is not where its names lead.
+    let led_elsewhere = || {
+        led.iter()
+            .any(|f| crate::resolve::leads_to(wanted, f.path()))
+    };
     match wanted.identity {
-        Some(_) => wanted.is(parent.facts()) && led_here.unwrap_or(true),
-        None => led_here.unwrap_or(false),
+        Some(_) => wanted.is(parent.facts()) && (led_here || !led_elsewhere()),
+        None => led_here,
     }
 }

@@ -58,6 +58,7 @@ impl Family {
     /// of the one image that still has the recorded identity.
     pub fn plan(&self, accept_change: bool, options: &OpenOptions<'_>) -> RepairPlan {
         let mut plan = RepairPlan::default();
+        let above = self.above();
         for link in &self.links {
             let Some(child) = self.images.get(link.child) else {
                 continue;
@@ -69,10 +70,19 @@ impl Family {
             };
             match self.target(link, accept_change) {
                 Ok(None) => {}
-                Ok(Some((parent, accepts))) => match step(child, parent, accepts, options) {
-                    Ok(step) => plan.steps.push(step),
-                    Err(error) => plan.left.push(left(error.to_string(), false)),
-                },
+                Ok(Some((parent, _))) if leads_to(&above, parent, link.child) => {
+                    let reason = "its parent would be one of its own children: a loop";
+                    plan.left.push(left(reason.to_owned(), false));
+                }
+                Ok(Some((parent, accepts))) => {
+                    let Some(parent) = self.images.get(parent) else {
+                        continue;
+                    };
+                    match step(child, parent, accepts, options) {
+                        Ok(step) => plan.steps.push(step),
+                        Err(error) => plan.left.push(left(error.to_string(), false)),
+                    }
+                }
                 Err((reason, acceptable)) => plan.left.push(left(reason, acceptable)),
             }
         }
@@ -85,12 +95,12 @@ impl Family {
         &self,
         link: &Link,
         accept_change: bool,
-    ) -> std::result::Result<Option<(&Member, bool)>, (String, bool)> {
+    ) -> std::result::Result<Option<(usize, bool)>, (String, bool)> {
         let image = |index: usize| self.images.get(index);
         match &link.verdict {
             Verdict::Intact { .. } => Ok(None),
             Verdict::Moved { to, .. } => match to.as_slice() {
-                [one] => Ok(image(*one).map(|m| (m, false))),
+                [one] => Ok(Some((*one, false))),
                 several => {
                     let names: Vec<String> = several
                         .iter()
@@ -106,10 +116,10 @@ impl Family {
                 contents,
             } => {
                 if accept_change || contents.harmless() {
-                    return Ok(image(*found).map(|m| (m, true)));
+                    return Ok(Some((*found, true)));
                 }
                 if let [copy] = copies.as_slice() {
-                    return Ok(image(*copy).map(|m| (m, false)));
+                    return Ok(Some((*copy, false)));
                 }
                 let reason = match contents {
                     Contents::Different => {
@@ -131,6 +141,15 @@ impl Family {
             )),
         }
     }
+}
+
+/// True if the images above `image` lead to `child`, or it is that.
+fn leads_to(above: &[Option<usize>], image: usize, child: usize) -> bool {
+    let next = |at: &usize| above.get(*at).copied().flatten();
+    // Of a loop further up, each image is met once.
+    std::iter::successors(Some(image), next)
+        .take(above.len())
+        .any(|at| at == child)
 }
 
 fn step(
