@@ -10,8 +10,8 @@ use crate::{
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
+pub(crate) use names::{bare_names, leads_to, literal_names};
 use names::{describe, is_foreign, local, quoted, sought};
-pub(crate) use names::{leads_to, literal_names};
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,

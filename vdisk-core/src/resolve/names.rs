@@ -33,6 +33,14 @@ pub(crate) fn literal_names(parent: &ParentRef) -> impl Iterator<Item = PathBuf>
     here.map(|h| local(h))
 }
 
+/// The file names of the recorded names.
+pub(crate) fn bare_names(parent: &ParentRef) -> Vec<PathBuf> {
+    let hints = parent.hints.iter();
+    hints
+        .filter_map(|h| local(h).file_name().map(PathBuf::from))
+        .collect()
+}
+
 /// True if `path` is where a name that `parent` records leads to, from whichever folder. Else the file
 /// was found by less: by its bare name, or because somebody gave it.
 pub(crate) fn leads_to(parent: &ParentRef, path: &Path) -> bool {
@@ -76,9 +84,11 @@ pub(super) fn describe(reference: &Reference<'_>) -> (&'static str, String) {
 
 /// As [`describe`], but of a parent only the names by which it can be here.
 pub(super) fn sought(reference: &Reference<'_>) -> (&'static str, String) {
-    let Reference::Parent(ParentRef {
-        hints, identity, ..
-    }) = reference
+    let Reference::Parent(
+        parent @ ParentRef {
+            hints, identity, ..
+        },
+    ) = reference
     else {
         return describe(reference);
     };
@@ -87,12 +97,9 @@ pub(super) fn sought(reference: &Reference<'_>) -> (&'static str, String) {
         .filter(|h| !is_foreign(h))
         .map(|h| local(h))
         .filter(|path| !path.is_absolute());
-    let bare = hints
-        .iter()
-        .filter_map(|h| local(h).file_name().map(PathBuf::from));
     let mut names: Vec<PathBuf> = relative.collect();
     if names.is_empty() && identity.is_some() {
-        names = bare.collect(); // what an absolute name is looked for by
+        names = bare_names(parent); // what an absolute name is looked for by
     }
     if names.is_empty() {
         return describe(reference);

@@ -3,7 +3,7 @@
 //! Follows the rules of [`open`](crate::open()), but through a table of the images that are known,
 //! so that a thousand children of one base open it once.
 
-use super::{Family, Link, Member, Needs, Verdict};
+use super::{Family, Link, Member, Needs, Verdict, health};
 use crate::{
     Error, ErrorKind, Identity, Job, OpenOptions, ParentRef, Reference, Result,
     open::{format_of, open_parent, unfinished},
@@ -11,7 +11,7 @@ use crate::{
     storage::{FileId, ImageFile},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Component, Path, PathBuf},
 };
 
@@ -32,7 +32,14 @@ pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>
     while child < finder.family.images.len() {
         job.advance(0)?;
         if let Some(verdict) = finder.verdict(child) {
-            finder.family.links.push(Link { child, verdict });
+            let delta = finder.family.images.get(child).is_some_and(|m| m.delta);
+            if !delta || matches!(verdict, Verdict::Intact { .. }) {
+                finder.family.links.push(Link {
+                    child,
+                    verdict,
+                    parent_written: None,
+                });
+            }
         }
         child += 1;
     }
@@ -40,7 +47,8 @@ pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>
     identities.name_parents(family);
     mark_loops(family);
     identities.search(family);
-    Ok(())
+    family.alike = identities.alike(family);
+    health::check(family, options, job)
 }
 
 /// What opening a file as a parent came to: an image, or why not.
@@ -69,8 +77,10 @@ impl Finder<'_> {
         let (wrong, sought) = match resolver.find(&file, &Reference::Parent(&wanted)) {
             Ok(candidates) => {
                 let other = candidates.first().map(|c| c.path().to_owned());
-                match self.among(child, &wanted, candidates) {
-                    Some(intact @ Verdict::Intact { .. }) => return Some(intact),
+                match self.among(child, &file, &wanted, candidates) {
+                    Some(right @ (Verdict::Intact { .. } | Verdict::Moved { .. })) => {
+                        return Some(right);
+                    }
                     wrong => (wrong, self.namesake(&file, &wanted, other)),
                 }
             }
@@ -97,6 +107,42 @@ impl Finder<'_> {
         )
     }
 
+    /// The verdict on the right image, `parent`, to which no recorded name was followed: it lies
+    /// beside the child, or somebody named it.
+    fn as_recorded(
+        &mut self,
+        child: usize,
+        file: &ImageFile,
+        wanted: &ParentRef,
+        parent: usize,
+    ) -> Verdict {
+        let intact = |needs| Verdict::Intact { parent, needs };
+        let place = self.family.images.get(parent).map(|m| m.path.clone());
+        let Some(place) = place.filter(|_| wanted.identity.is_some() && !wanted.hints.is_empty())
+        else {
+            return intact(None);
+        };
+        let beside = || {
+            let folders = [place.parent(), file.path().parent()];
+            let [Some(one), Some(other)] = folders.map(|f| f?.join(".").canonicalize().ok()) else {
+                return false;
+            };
+            let names = resolve::bare_names(wanted);
+            one == other && place.file_name().is_some_and(|n| names.contains(&n.into()))
+        };
+        if beside() {
+            return intact(None);
+        }
+        let elsewhere = self.named_elsewhere(child, file.path(), wanted);
+        if elsewhere.contains(&parent) {
+            return intact(Some(Needs::AllowPath));
+        }
+        Verdict::Moved {
+            to: vec![parent],
+            sought: self.namesake(file, wanted, None),
+        }
+    }
+
     /// What was looked for if no recorded name leads to an image: `other` is what was found instead.
     fn namesake(&self, from: &ImageFile, wanted: &ParentRef, other: Option<PathBuf>) -> String {
         let why = match self.options.resolver.refusal(from, wanted) {
@@ -119,6 +165,7 @@ impl Finder<'_> {
     fn among(
         &mut self,
         child: usize,
+        file: &ImageFile,
         wanted: &ParentRef,
         candidates: Vec<ImageFile>,
     ) -> Option<Verdict> {
@@ -135,7 +182,10 @@ impl Finder<'_> {
                 Err(verdict) => verdict,
             };
             match verdict {
-                Verdict::Intact { .. } => return Some(verdict),
+                Verdict::Intact { .. } if named => return Some(verdict),
+                Verdict::Intact { parent, .. } => {
+                    return Some(self.as_recorded(child, file, wanted, parent));
+                }
                 // A name that leads back.
                 _ if itself => {}
                 other if named => {
@@ -258,15 +308,20 @@ fn straightened(path: &Path) -> PathBuf {
 }
 
 fn unreadable(error: &Error) -> Verdict {
-    let detail = error.to_string();
-    Verdict::Unreadable { detail }
+    Verdict::Unreadable {
+        detail: error.to_string(),
+        copies: Vec::new(),
+        unfinished: crate::transaction::is_unfinished(error),
+    }
 }
 
 fn wrong(error: Error) -> Verdict {
-    let detail = error.to_string();
     match error.kind() {
-        ErrorKind::WrongFormat => Verdict::WrongFormat { detail },
-        _ => Verdict::Unreadable { detail },
+        ErrorKind::WrongFormat => Verdict::WrongFormat {
+            detail: error.to_string(),
+            copies: Vec::new(),
+        },
+        _ => unreadable(&error),
     }
 }
 
@@ -362,7 +417,7 @@ impl Identities {
     /// Finds the parents of which children record no name, but who they are.
     fn name_parents(&self, family: &mut Family) {
         let mut links = std::mem::take(&mut family.links);
-        for Link { child, verdict } in &mut links {
+        for Link { child, verdict, .. } in &mut links {
             let parent = family.images.get(*child).and_then(|m| m.parent.as_ref());
             let nameless = parent.is_some_and(|p| p.hints.is_empty());
             if matches!(verdict, Verdict::Missing { .. })
@@ -382,7 +437,7 @@ impl Identities {
     fn search(&self, family: &mut Family) {
         let parents = parents(family);
         let mut links = std::mem::take(&mut family.links);
-        for Link { child, verdict } in &mut links {
+        for Link { child, verdict, .. } in &mut links {
             let found = || {
                 let mut found = self.parents_of(family, *child);
                 // That would make a loop.
@@ -397,11 +452,40 @@ impl Identities {
                         *verdict = Verdict::Moved { to, sought };
                     }
                 }
-                Verdict::Changed { copies, .. } => *copies = found(),
+                Verdict::Changed { copies, .. }
+                | Verdict::WrongFormat { copies, .. }
+                | Verdict::Unreadable {
+                    copies,
+                    unfinished: false,
+                    ..
+                } => *copies = found(),
                 _ => {}
             }
         }
         family.links = links;
+    }
+}
+
+impl Identities {
+    /// Images that children cannot tell apart by identity, each group once.
+    fn alike(&self, family: &Family) -> Vec<Vec<usize>> {
+        let mut seen = HashSet::new();
+        let mut groups = Vec::new();
+        for link in &family.links {
+            let wanted = family
+                .images
+                .get(link.child)
+                .and_then(|m| m.parent.as_ref());
+            // For broken links, all are named there.
+            if matches!(link.verdict, Verdict::Intact { .. })
+                && let Some(wanted) = wanted.and_then(|p| p.identity)
+                && seen.insert(wanted)
+            {
+                let group = self.parents_of(family, link.child);
+                groups.extend((group.len() > 1).then_some(group));
+            }
+        }
+        groups
     }
 }
 

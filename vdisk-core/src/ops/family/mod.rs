@@ -5,6 +5,7 @@
 //! where a lost parent has gone, only all the others tell.
 
 mod contents;
+mod health;
 mod links;
 mod repair;
 mod walk;
@@ -28,6 +29,8 @@ pub struct Family {
     pub links: Vec<Link>,
     /// What could not be looked at, or was left half done.
     pub troubles: Vec<Trouble>,
+    /// Images that have one identity, by which children go: only names tell them apart.
+    pub alike: Vec<Vec<usize>>,
 }
 
 /// One image.
@@ -49,6 +52,10 @@ pub struct Member {
     pub other_identity: Option<Identity>,
     /// The parent that it records.
     pub parent: Option<ParentRef>,
+    /// When the file of its parent was last written to as it was made ([`Facts`](crate::format::Facts)).
+    pub parent_modified: Option<u64>,
+    /// It is a [delta](crate::ops::delta), which has a link only if it is also a child.
+    pub delta: bool,
     /// It lies outside the given paths, and is here because a child names it.
     pub outside: bool,
     id: Option<FileId>,
@@ -61,6 +68,9 @@ pub struct Link {
     pub child: usize,
     /// What became of the parent.
     pub verdict: Verdict,
+    /// The file of the parent is of another time than the child records, so that it may have been
+    /// written to since: a VHD keeps its identity then. `None` if nothing tells.
+    pub parent_written: Option<bool>,
 }
 
 /// What a child's record of its parent leads to. Numbers are indexes of images.
@@ -98,11 +108,18 @@ pub enum Verdict {
     WrongFormat {
         /// Why, and which file.
         detail: String,
+        /// Images with the recorded identity that lie elsewhere.
+        copies: Vec<usize>,
     },
     /// The file found cannot be opened.
     Unreadable {
         /// Why, and which file.
         detail: String,
+        /// Images with the recorded identity that lie elsewhere; none if it is only that a change
+        /// was cut short.
+        copies: Vec<usize>,
+        /// A change was cut short.
+        unfinished: bool,
     },
     /// The child is its own ancestor.
     Loop {
@@ -255,6 +272,8 @@ impl Member {
             identity: facts.identity,
             other_identity: facts.other_identity,
             parent: facts.parent.clone(),
+            parent_modified: facts.parent_modified,
+            delta: facts.notes.iter().any(|(key, _)| key == "delta"),
             outside,
             id: layer.file_id(),
         }
