@@ -27,10 +27,23 @@ pub(super) fn local(name: &OsStr) -> PathBuf {
 }
 
 /// The recorded names as paths of this system, relative to the image's folder or absolute, without
-/// those that can be nowhere here.
+/// those that can be nowhere here, and without bare file names where others say the folder: a VHD
+/// records both.
 pub(crate) fn literal_names(parent: &ParentRef) -> impl Iterator<Item = PathBuf> + '_ {
+    let is_bare = |path: &Path| path.components().nth(1).is_none();
+    let placed = move |name: &Path| {
+        let mut others = parent.hints.iter().map(|h| plain(&local(h)));
+        others.any(|other| !is_bare(&other) && other.file_name() == name.file_name())
+    };
     let here = parent.hints.iter().filter(|h| !is_foreign(h));
-    here.map(|h| local(h))
+    here.map(|h| plain(&local(h)))
+        .filter(move |name| !is_bare(name) || !placed(name))
+}
+
+/// `path` without `.`, which changes nothing.
+fn plain(path: &Path) -> PathBuf {
+    let parts = path.components();
+    parts.filter(|c| *c != Component::CurDir).collect()
 }
 
 /// The file names of the recorded names.
@@ -44,12 +57,10 @@ pub(crate) fn bare_names(parent: &ParentRef) -> Vec<PathBuf> {
 /// True if `path` is where a name that `parent` records leads to, from whichever folder. Else the file
 /// was found by less: by its bare name, or because somebody gave it.
 pub(crate) fn leads_to(parent: &ParentRef, path: &Path) -> bool {
-    let plain = |path: &Path| -> PathBuf {
-        let parts = path.components();
-        parts.filter(|c| *c != Component::CurDir).collect()
-    };
     let path = plain(path);
-    let as_written = parent.hints.iter().map(PathBuf::from);
+    let as_written = parent.hints.iter();
+    let as_written = as_written.filter(|h| h.as_bytes().contains(&b'\\'));
+    let as_written = as_written.map(PathBuf::from);
     literal_names(parent)
         .chain(as_written)
         .any(|name| path.ends_with(plain(&name)))
@@ -151,9 +162,9 @@ mod tests {
 
     #[test]
     fn a_bare_name_is_not_where_a_path_leads() {
-        let leads = |name: &str, path: &str| {
+        let leads = |names: &str, path: &str| {
             let parent = ParentRef {
-                hints: vec![OsString::from(name)],
+                hints: names.split(' ').map(OsString::from).collect(),
                 identity: None,
                 alternative: None,
                 format: None,
@@ -167,6 +178,9 @@ mod tests {
             (r".\a.vhd", "a.vhd", true),
             (r"C:\x\a.vhd", "vm/a.vhd", false),
             (r"odd\a.vhd", r"vm/odd\a.vhd", true),
+            (r"..\gold\a.vhd a.vhd", "vm/a.vhd", false),
+            (r"..\gold\a.vhd a.vhd", "vm/../gold/a.vhd", true),
+            (r".\a.vhd a.vhd", "vm/a.vhd", true),
             ("/x/a.vmdk", "/x/a.vmdk", true),
             ("/x/a.vmdk", "/vm/a.vmdk", false),
         ] {
