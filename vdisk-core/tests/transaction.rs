@@ -440,3 +440,76 @@ fn undo_refuses_a_file_that_others_changed_since() {
         assert!(case.now() == case.old);
     }
 }
+
+#[test]
+fn undo_keeps_what_others_added_behind_the_end() {
+    // Killed before a byte was written, and in the middle.
+    let before = Case::new();
+    let steps = [Step::Write(0, 0, 100_000, 1)];
+    for good in 0.. {
+        before.reset();
+        let _ = fs::remove_file(before.journal());
+        let _ = before.change(&steps, &Faulty::new(Fault::Killed, good));
+        if before.journal().exists() {
+            break;
+        }
+    }
+    for case in [before, killed()] {
+        let mut bytes = fs::read(case.path(0)).unwrap();
+        let kept = bytes.clone();
+        bytes.extend([9; 5000]);
+        fs::write(case.path(0), &bytes).unwrap();
+        let error = transaction::undo(&case.path(0), &Files).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(fs::read(case.path(0)).unwrap() == bytes && case.journal().exists());
+        fs::write(case.path(0), &kept).unwrap();
+        transaction::undo(&case.path(0), &Files).unwrap();
+        assert!(case.now() == case.old);
+    }
+}
+
+#[test]
+fn a_journal_that_lost_records_is_damaged_and_not_torn() {
+    let case = killed();
+    let whole = fs::read(case.journal()).unwrap();
+    let flushed = u64::from_le_bytes(whole[28..36].try_into().unwrap()) as usize;
+    assert!(flushed > 100_000 && flushed <= whole.len(), "{flushed}");
+    let damaged = |bytes: &[u8], what: &str| {
+        fs::write(case.journal(), bytes).unwrap();
+        let before = case.now();
+        let error = transaction::undo(&case.path(0), &Files).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        assert!(case.now() == before && case.journal().exists(), "{what}");
+    };
+    for at in [200, 70_000, flushed - 30, flushed - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        damaged(&bytes, &format!("byte {at}"));
+        damaged(&whole[..at], &format!("cut at {at}"));
+    }
+    // What was not flushed may be torn.
+    fs::write(case.journal(), &whole[..flushed]).unwrap();
+    transaction::undo(&case.path(0), &Files).unwrap();
+    assert!(case.now() == case.old && case.is_clean());
+}
+
+#[test]
+fn a_journal_that_is_no_file_does_not_hang() {
+    let case = Case::new();
+    let made = std::process::Command::new("mkfifo")
+        .arg(case.journal())
+        .status();
+    assert!(made.unwrap().success());
+    let error = transaction::undo(&case.path(0), &Files).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+}
+
+#[test]
+fn a_file_with_several_names_is_refused() {
+    let case = Case::new();
+    fs::hard_link(case.path(0), case.folder.path().join("twin.raw")).unwrap();
+    let error = case.change(&[Step::Write(0, 0, 9, 9)], &Files).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("2 names"), "{error}");
+    assert!(case.now() == case.old && !case.journal().exists());
+}

@@ -1,19 +1,23 @@
 //! The journal of a transaction: what its files held before, a page at a time.
 //!
 //! All numbers are little-endian. Head: magic, length of the rest, its CRC-32C; the rest is the
-//! text from which the change can be made again, and the files with their lengths. Then records,
-//! each with a CRC of its own: a page; that the file was cut, so that of what follows only pages that
+//! text from which the change can be made again, and the files with their lengths; between the two,
+//! how much of the journal is surely on the medium. Then records,
+//! each with a CRC of its own: a page; how long the file may become; that it was cut, so that of what follows only pages that
 //! are not zero need records; or the checksums of what is about to be written, by which an undo tells
 //! its own traces from those of others. A record that is torn was never relied on: a file
 //! is changed only after all records about it were flushed.
 
 use super::Medium;
-use crate::{Error, InFile, Result};
+use crate::{Error, Result};
 use std::{
     ffi::OsString,
     fs::File,
     io::{self, BufReader, Read},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,11 +25,16 @@ use std::{
 pub(super) const PAGE: u64 = 64 << 10;
 
 const MAGIC: &[u8; 16] = b"vdisk journal 1\n";
+/// Where the head says how much of the journal was flushed, with a CRC: less is damage, not a tear. In
+/// the first sector, so that it is written whole.
+const FLUSHED: u64 = MAGIC.len() as u64 + 12;
+const FLUSHED_LEN: usize = 12;
 /// Bytes of a head: a few file names and the text.
 const HEAD: u32 = 16 << 20;
 /// Bytes that have a checksum of their own: no medium tears less.
 pub(super) const SECTOR: u64 = 512;
 const OLD: u32 = u32::from_le_bytes(*b"page");
+const GROWN: u32 = u32::from_le_bytes(*b"grow");
 const CUT: u32 = u32::from_le_bytes(*b"cut.");
 const NEW: u32 = u32::from_le_bytes(*b"sums");
 /// Bytes before the contents of a record: magic, file, file offset, length, CRC-32C.
@@ -64,6 +73,7 @@ impl Head {
         let mut head = MAGIC.to_vec();
         head.extend((rest.len() as u64).to_le_bytes());
         head.extend(crc32c::crc32c(&rest).to_le_bytes());
+        head.extend(flushed(0));
         head.extend(rest);
         head
     }
@@ -85,6 +95,15 @@ impl Head {
         }
         Some(Self { redo, members })
     }
+}
+
+/// What stands at [`FLUSHED`].
+fn flushed(end: u64) -> [u8; FLUSHED_LEN] {
+    let mut bytes = [0; FLUSHED_LEN];
+    let (number, crc) = bytes.split_at_mut(8);
+    number.copy_from_slice(&end.to_le_bytes());
+    crc.copy_from_slice(&crc32c::crc32c(&end.to_le_bytes()).to_le_bytes());
+    bytes
 }
 
 /// A journal that is being written.
@@ -143,6 +162,11 @@ impl Journal {
     /// Adds that the file `member` is cut at `at`.
     pub(super) fn cut(&mut self, medium: &dyn Medium, member: u32, at: u64) -> Result<()> {
         self.record(medium, CUT, member, at, 0, &[])
+    }
+
+    /// Adds that the file `member` may become as long as `end`.
+    pub(super) fn grown(&mut self, medium: &dyn Medium, member: u32, end: u64) -> Result<()> {
+        self.record(medium, GROWN, member, end, 0, &[])
     }
 
     /// Adds the checksums of what the file `member` will hold at `at`.
@@ -204,9 +228,11 @@ impl Journal {
             return Ok(());
         }
         self.write_batch(medium)?;
-        medium
+        let synced = medium
             .sync(&self.file)
-            .map_err(|e| Error::io("journal", e).path(&self.path))?;
+            // Need not be on the medium itself: it only tells what surely is.
+            .and_then(|()| medium.write_at(&self.file, FLUSHED, &flushed(self.end)));
+        synced.map_err(|e| Error::io("journal", e).path(&self.path))?;
         self.flushed = true;
         Ok(())
     }
@@ -223,34 +249,60 @@ impl Journal {
 
 /// Reads the journal at `path`: its head, and a reader of its records.
 pub(super) fn read(path: &Path) -> Result<(Head, Records<impl Read>)> {
-    let file = File::open(path)
-        .map_err(|e| Error::io("journal", e))
-        .in_file(path)?;
+    let file = open(path).map_err(|e| Error::io("journal", e).path(path))?;
     let mut input = BufReader::new(file);
     let head = read_head(&mut input).map_err(|e| Error::io("journal", e).path(path))?;
-    let head = head.ok_or_else(|| {
+    let (head, at, flushed) = head.ok_or_else(|| {
         let detail = "is not a journal made by vdisk, or is damaged";
         Error::corrupt("journal", detail).path(path)
     })?;
-    let buf = Vec::new();
-    Ok((head, Records { input, buf }))
+    let records = Records {
+        input,
+        buf: Vec::new(),
+        at,
+        flushed,
+        path: path.to_owned(),
+    };
+    Ok((head, records))
 }
 
-fn read_head(input: &mut impl Read) -> io::Result<Option<Head>> {
-    let mut start = [0; MAGIC.len() + 12];
+/// Opens a regular file: anything else could hang.
+fn open(path: &Path) -> io::Result<File> {
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblock)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+/// The head, its length, and how much was flushed.
+fn read_head(input: &mut impl Read) -> io::Result<Option<(Head, u64, u64)>> {
+    let mut start = [0; MAGIC.len() + 12 + FLUSHED_LEN];
     if !fill(input, &mut start)? || !start.starts_with(MAGIC) {
         return Ok(None);
     }
-    let (_, numbers) = start.split_at(MAGIC.len());
-    let (len, crc) = numbers.split_at(8);
-    let len = u64::from_le_bytes(len.try_into().unwrap_or_default());
-    let crc = u32::from_le_bytes(crc.try_into().unwrap_or_default());
+    let number = |at: usize| {
+        let bytes = start.get(at..).and_then(|b| b.first_chunk::<8>());
+        u64::from_le_bytes(bytes.copied().unwrap_or_default())
+    };
+    let (len, synced) = (number(MAGIC.len()), number(MAGIC.len() + 12));
+    if !start.ends_with(&flushed(synced)) {
+        return Ok(None);
+    }
+    let crc = start.get(MAGIC.len() + 8..).and_then(|b| b.first_chunk());
+    let crc = u32::from_le_bytes(crc.copied().unwrap_or_default());
     let Some(len) = u32::try_from(len).ok().filter(|len| *len <= HEAD) else {
         return Ok(None);
     };
     let mut rest = vec![0; len as usize];
     let whole = fill(input, &mut rest)? && crc32c::crc32c(&rest) == crc;
-    Ok(whole.then(|| Head::parse(&rest)).flatten())
+    let head = whole.then(|| Head::parse(&rest)).flatten();
+    let end = (start.len() + rest.len()) as u64;
+    Ok(head.map(|head| (head, end, synced)))
 }
 
 /// True if there were enough bytes.
@@ -274,6 +326,8 @@ pub(super) struct Record<'a> {
 pub(super) enum What<'a> {
     /// It held these bytes.
     Old(&'a [u8]),
+    /// It was to become at most as long as this.
+    Grown,
     /// It was to be cut here: what follows and has no record was zero.
     Cut,
     /// So many bytes were to be written: a checksum for each sector that they touch.
@@ -284,11 +338,43 @@ pub(super) enum What<'a> {
 pub(super) struct Records<R> {
     input: R,
     buf: Vec<u8>,
+    /// Where the next one begins.
+    at: u64,
+    /// So much is there, whatever happened.
+    flushed: u64,
+    path: PathBuf,
 }
 
 impl<R: Read> Records<R> {
     /// The next record.
-    pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Record<'_>>> {
+        let read = self
+            .read()
+            .map_err(|e| Error::io("journal", e).path(&self.path))?;
+        let Some((kind, member, at, len)) = read else {
+            if self.at < self.flushed {
+                let detail = "is damaged: a part of what it held is lost; nothing was written";
+                return Err(Error::corrupt("journal", detail)
+                    .at(self.at)
+                    .path(&self.path));
+            }
+            return Ok(None);
+        };
+        self.at += (RECORD_HEAD + self.buf.len()) as u64;
+        let what = match kind {
+            CUT => What::Cut,
+            GROWN => What::Grown,
+            NEW => What::New(len, &self.buf),
+            _ => {
+                self.buf.resize(usize::try_from(len).unwrap_or(0), 0);
+                What::Old(&self.buf)
+            }
+        };
+        Ok(Some(Record { member, at, what }))
+    }
+
+    /// Kind, file, offset and length of the next record, whose contents are in the buffer then.
+    fn read(&mut self) -> io::Result<Option<(u32, usize, u64, u64)>> {
         let mut head = [0; RECORD_HEAD];
         if !fill(&mut self.input, &mut head)? {
             return Ok(None);
@@ -300,7 +386,7 @@ impl<R: Read> Records<R> {
         let at = u64::from(number(8)) | u64::from(number(12)) << 32;
         let (len, stored) = (u64::from(number(16) & !(1 << 31)), number(16) >> 31 == 1);
         let kind = number(0);
-        let known = [OLD, NEW, CUT].contains(&kind);
+        let known = [OLD, NEW, CUT, GROWN].contains(&kind);
         let Some(end) = at.checked_add(len).filter(|_| known && len <= PAGE) else {
             return Ok(None);
         };
@@ -315,21 +401,7 @@ impl<R: Read> Records<R> {
             return Ok(None);
         }
         let (checked, _) = head.split_at(RECORD_HEAD - 4);
-        if crc32c::crc32c_append(crc32c::crc32c(checked), &self.buf) != number(20) {
-            return Ok(None);
-        }
-        let what = match kind {
-            CUT => What::Cut,
-            NEW => What::New(len, &self.buf),
-            _ => {
-                self.buf.resize(usize::try_from(len).unwrap_or(0), 0);
-                What::Old(&self.buf)
-            }
-        };
-        Ok(Some(Record {
-            member: number(4) as usize,
-            at,
-            what,
-        }))
+        let crc = crc32c::crc32c_append(crc32c::crc32c(checked), &self.buf);
+        Ok((crc == number(20)).then_some((kind, number(4) as usize, at, len)))
     }
 }

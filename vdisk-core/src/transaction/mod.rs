@@ -26,7 +26,7 @@ use journal::{Head, Journal, Member, PAGE};
 use std::{
     fs::File,
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -89,6 +89,8 @@ struct State {
 struct Progress {
     /// The length it has for the change.
     len: u64,
+    /// The length that the journal says it may have.
+    longest: u64,
     /// True if the file itself is still longer: cut last, so that nobody takes the room that a
     /// way back would need.
     uncut: bool,
@@ -200,6 +202,7 @@ impl<'a> Transaction<'a> {
     fn new(medium: &'a dyn Medium, members: Vec<Opened>, journal: Option<Journal>) -> Self {
         let progress = members.iter().map(|member| Progress {
             len: member.size,
+            longest: member.size,
             uncut: false,
             safe: Bits::new(member.size.div_ceil(PAGE)),
         });
@@ -327,6 +330,7 @@ impl<'a> Transaction<'a> {
         if let Some(progress) = state.members.get_mut(number) {
             progress.len = len;
         }
+        self.note_growth(&mut state, number, len)?;
         self.write_pending(&mut state)?;
         self.set_file_len(member, len)
     }
@@ -457,6 +461,13 @@ fn open(image: &ImageFile, id: FileId) -> Result<Opened> {
     let size = Storage::size(&file)
         .map_err(|e| Error::io("open", e))
         .in_file(named)?;
+    if metadata.nlink() > 1 {
+        let detail = format!(
+            "has {} names (hard links), and all would change with it; make a copy first",
+            metadata.nlink()
+        );
+        return Err(Error::new(ErrorKind::Conflict, "change", detail).path(named));
+    }
     if FileId::of(&metadata) != id || size != image.size {
         let detail = "was changed by another program meanwhile; nothing was written";
         return Err(Error::new(ErrorKind::Conflict, "change", detail).path(named));

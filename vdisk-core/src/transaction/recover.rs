@@ -79,11 +79,17 @@ fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
     let mut ours: HashMap<(usize, u64), u128> = HashMap::new();
     // Where files were cut: what lies behind may read as zero.
     let mut cuts: HashMap<usize, u64> = HashMap::new();
-    let (_, mut records) = journal::read(path)?;
-    while let Some(record) = records.next().map_err(io)? {
+    // How long files may have become.
+    let mut lengths: HashMap<usize, u64> = HashMap::new();
+    let (head, mut records) = journal::read(path)?;
+    while let Some(record) = records.next()? {
         let file = member(files, &record, path)?;
         match record.what {
             What::Old(_) => {}
+            What::Grown => {
+                let end = lengths.entry(record.member).or_default();
+                *end = record.at.max(*end);
+            }
             What::Cut => {
                 let cut = cuts.entry(record.member).or_insert(u64::MAX);
                 *cut = record.at.min(*cut);
@@ -95,8 +101,16 @@ fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
             }
         }
     }
+    for (number, (own, file)) in head.members.iter().zip(files).enumerate() {
+        let len = file.metadata().map_err(io)?.len();
+        let shortest = cuts.get(&number).copied().unwrap_or(own.size).min(own.size);
+        let longest = lengths.get(&number).copied().unwrap_or(0).max(own.size);
+        if !(shortest..=longest).contains(&len) {
+            return Err(foreign(unfinished, number));
+        }
+    }
     let (_, mut records) = journal::read(path)?;
-    while let Some(record) = records.next().map_err(io)? {
+    while let Some(record) = records.next()? {
         let What::Old(old) = record.what else {
             continue;
         };
@@ -112,16 +126,19 @@ fn refuse_foreign(unfinished: &Unfinished, files: &[&File]) -> Result<()> {
             // The last sector may be cut in the middle.
             let same = old.starts_with(found);
             if !same && !is_ours && !is_cut {
-                let detail = "was changed by another program since the change of it was cut short; \
-                              nothing was written";
-                let name = unfinished.files.get(record.member).unwrap_or(path);
-                return Err(Error::new(ErrorKind::Conflict, "undo", detail)
-                    .at(at)
-                    .path(name));
+                return Err(foreign(unfinished, record.member).at(at));
             }
         }
     }
     Ok(())
+}
+
+/// The error for a file, by its number, that is not as the change left it.
+fn foreign(unfinished: &Unfinished, number: usize) -> Error {
+    let detail = "was changed by another program since the change of it was cut short; nothing was \
+                  written";
+    let name = unfinished.files.get(number).unwrap_or(&unfinished.journal);
+    Error::new(ErrorKind::Conflict, "undo", detail).path(name)
 }
 
 /// The sectors of a page of which `found`, read at the file offset `at`, has the checksums `sums`.
@@ -163,7 +180,7 @@ pub(super) fn restore(medium: &dyn Medium, path: &Path, files: &[&File]) -> Resu
     let io = |e| Error::io("undo", e).path(path);
     // What lay behind a cut comes with the pages; what is not among them was zero.
     let (_, mut records) = journal::read(path)?;
-    while let Some(record) = records.next().map_err(io)? {
+    while let Some(record) = records.next()? {
         let file = member(files, &record, path)?;
         let len = file.metadata().map_err(io)?.len();
         if matches!(record.what, What::Cut) && len > record.at {
@@ -171,17 +188,34 @@ pub(super) fn restore(medium: &dyn Medium, path: &Path, files: &[&File]) -> Resu
         }
     }
     let (head, mut records) = journal::read(path)?;
-    while let Some(record) = records.next().map_err(io)? {
+    while let Some(record) = records.next()? {
         let file = member(files, &record, path)?;
-        if let What::Old(bytes) = record.what {
-            medium.write_at(file, record.at, bytes).map_err(io)?;
+        if let What::Old(old) = record.what {
+            put_back(medium, file, record.at, old).map_err(io)?;
         }
     }
     for (member, file) in head.members.iter().zip(files) {
-        medium.set_len(file, member.size).map_err(io)?;
+        if file.metadata().map_err(io)?.len() != member.size {
+            medium.set_len(file, member.size).map_err(io)?;
+        }
         medium.sync(file).map_err(io)?;
     }
     medium.remove(path).map_err(io)
+}
+
+/// Writes what the file held at `at`, where it holds something else. Takes no room for zeros where
+/// the file system can do without: the disk may be full.
+fn put_back(medium: &dyn Medium, file: &File, at: u64, old: &[u8]) -> io::Result<()> {
+    let found = read(file, at, old.len() as u64)?;
+    if found == old {
+        return Ok(());
+    }
+    let range = at..at.saturating_add(old.len() as u64);
+    let inside = found.len() == old.len();
+    if inside && crate::is_zero(old) && medium.punch(file, range).is_ok() {
+        return Ok(());
+    }
+    medium.write_at(file, at, old)
 }
 
 /// The error for an image whose last change was cut short.

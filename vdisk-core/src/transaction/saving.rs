@@ -138,6 +138,20 @@ impl Transaction<'_> {
         }
     }
 
+    /// Notes that a file may become as long as `end`.
+    pub(super) fn note_growth(&self, state: &mut State, number: usize, end: u64) -> Result<()> {
+        let (Some(journal), Some(progress)) = (&mut state.journal, state.members.get_mut(number))
+        else {
+            return Ok(());
+        };
+        if end > progress.longest {
+            progress.longest = end;
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            journal.grown(self.medium, number, end)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn write_pending(&self, state: &mut State) -> Result<()> {
         if let Some(journal) = &mut state.journal {
             for Pending { member, at, bytes } in &state.pending {
@@ -147,6 +161,14 @@ impl Transaction<'_> {
                 let member = u32::try_from(*member).unwrap_or(u32::MAX);
                 journal.new_bytes(self.medium, member, *at, bytes)?;
             }
+        }
+        let ends: Vec<(usize, u64)> = state
+            .pending
+            .iter()
+            .map(|p| (p.member, p.at.saturating_add(p.bytes.len() as u64)))
+            .collect();
+        for (number, end) in ends {
+            self.note_growth(state, number, end)?;
         }
         self.flush_journal(state)?;
         for pending in &state.pending {

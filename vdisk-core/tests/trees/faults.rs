@@ -2,11 +2,13 @@
 //! as before it, or every image as after it.
 
 use crate::{
+    expect::Fate,
     kinds,
     model::{Model, Tree},
     peers::nobody_starts,
+    perform::Unflushed,
     runner,
-    steps::{Fate, Step, Unflushed, base, clone, commit, compact, resize, write},
+    steps::{Step, base, clone, commit, compact, resize, write},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use std::{
@@ -26,7 +28,7 @@ use vdisk_core::{
 };
 
 /// How many stories are told.
-const CASES: u32 = 8;
+const CASES: u32 = 6;
 
 /// How often a change is made to fail in one way; those of fewer operations fail at each.
 const TRIES: u64 = 32;
@@ -164,8 +166,23 @@ impl Scene<'_> {
         self.is_after(&format!("{what}, resumed"));
     }
 
+    /// All files are as they were. A compaction may have written over gaps, which nothing refers to.
     fn is_before(&self) -> bool {
-        self.tree.files() == self.before
+        let now = self.tree.files();
+        if now == self.before {
+            return true;
+        }
+        let outside = |files: &[(PathBuf, Vec<u8>)]| -> Vec<(PathBuf, usize)> {
+            let files = files.iter();
+            files.map(|(path, b)| (path.clone(), b.len())).collect()
+        };
+        let gaps = matches!(self.step, Step::Compact { .. });
+        let same = gaps && outside(&now) == outside(&self.before);
+        if !same || self.tree.differs(&self.tree.model).is_some() {
+            return false;
+        }
+        self.tree.check();
+        true
     }
 
     fn is_after(&self, what: &str) {

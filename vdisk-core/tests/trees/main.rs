@@ -3,13 +3,15 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
-    clippy::cast_possible_truncation
+    clippy::cast_possible_truncation,
+    clippy::print_stderr
 )]
 
+mod expect;
 mod faults;
 mod model;
 mod peers;
+mod perform;
 mod steps;
 
 use model::Tree;
@@ -57,7 +59,7 @@ pub(crate) fn runner(cases: u32) -> TestRunner {
 fn every_image_reads_as_the_model_says() {
     let done: RefCell<BTreeSet<(&str, &str)>> = RefCell::default();
     let stories = (kinds(), story(6..30), any::<prop::sample::Index>());
-    let told = runner(150).run(&stories, |(kinds, steps, between)| {
+    let told = runner(100).run(&stories, |(kinds, steps, between)| {
         let mut tree = Tree::new(kinds);
         for (number, step) in steps.iter().enumerate() {
             let of = tree.subject(step).map(|i| tree.model.node(i).format);
