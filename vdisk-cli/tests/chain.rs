@@ -144,6 +144,99 @@ fn two_copies_of_a_lost_parent_are_named_and_none_is_chosen() {
         "{ran:#?}"
     );
     assert!(folder.read("a.vhd") == before);
+    // Until somebody says which.
+    let bytes = folder.contents("x.vhd");
+    folder
+        .run("chain . --repair --parent x.vhd")
+        .code(0)
+        .prints("repaired: ./a.vhd");
+    assert!(folder.contents("a.vhd") == bytes);
+    folder
+        .run("chain .")
+        .code(0)
+        .prints("one identity: ./x.vhd and ./y.vhd");
+}
+
+#[test]
+fn a_vhd_that_was_written_to_is_told_by_its_time() {
+    let folder = Folder::new();
+    base(&folder, "base.vhd", 1);
+    folder.run("clone base.vhd -o a.vhd -q").code(0);
+    let said = |code| {
+        let report = folder.run("chain . --json").code(code).json();
+        parent(&report, "a.vhd")["written_since"].clone()
+    };
+    assert_eq!(said(0), false);
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path("base.vhd"))
+        .unwrap();
+    let later = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_secs(60);
+    file.set_modified(later).unwrap();
+    assert_eq!(said(0), true);
+    folder
+        .run("chain .")
+        .code(0)
+        .prints("may have been written to since");
+    // Where the identity says so little, a repair would put it out of sight.
+    fs::rename(folder.path("base.vhd"), folder.path("new.vhd")).unwrap();
+    let before = folder.read("a.vhd");
+    let ran = folder.run("chain . --repair").code(1);
+    assert!(
+        ran.out.contains("may have been written to since"),
+        "{ran:#?}"
+    );
+    assert!(ran.out.contains("--accept-parent-change"), "{ran:#?}");
+    assert!(folder.read("a.vhd") == before);
+    folder
+        .run("chain . --repair --accept-parent-change")
+        .code(0);
+    assert_eq!(said(0), false);
+}
+
+#[test]
+fn a_delta_is_no_child_of_a_wrong_format() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, 1 << 20));
+    folder.write("b.raw", &noise(2, 1 << 20));
+    folder.run("diff a.raw b.raw --delta -o d.vmdk").code(0);
+    let ran = folder.run("chain .").code(0).prints("a delta");
+    assert!(ran.out.contains("3 images and 0 links"), "{ran:#?}");
+    let report = folder.run("chain d.vmdk --json").code(0).json();
+    assert_eq!(report["images"][0]["delta"], true);
+    assert!(report["images"][0]["parent"].is_null());
+}
+
+#[test]
+fn a_vm_disk_is_not_taken_for_the_base_of_the_same_name() {
+    for ending in FORMATS {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("gold")).unwrap();
+        fs::create_dir(folder.path("vm1")).unwrap();
+        let bytes = base(&folder, &format!("gold/disk.{ending}"), 1);
+        base(&folder, &format!("vm1/disk.{ending}"), 2);
+        let child = format!("vm1/child.{ending}");
+        let line = format!("clone gold/disk.{ending} -o {child} -q");
+        folder.run(&line).code(0);
+        let before = folder.read(&child);
+        for flags in ["", "--repair", "--repair --accept-parent-change"] {
+            let ran = folder.run(&format!("chain . {flags}")).code(0);
+            assert!(ran.out.contains("needs --allow-path"), "{ran:#?}");
+        }
+        for flags in ["--repair", "--repair --accept-parent-change"] {
+            folder.run(&format!("chain vm1 {flags}")).code(1);
+        }
+        assert!(folder.read(&child) == before);
+        let ran = folder.run(&format!("convert {child} -o x.raw")).code(3);
+        assert!(
+            ran.err.contains("lies outside") && ran.err.contains("--allow-path"),
+            "{ran:#?}"
+        );
+        folder
+            .run(&format!("convert {child} -o x.raw --allow-path gold"))
+            .code(0);
+        assert!(folder.read("x.raw") == bytes);
+    }
 }
 
 #[test]

@@ -347,6 +347,9 @@ pub struct Facts {
     pub other_identity: Option<Identity>,
     /// Set for a differencing image.
     pub parent: Option<ParentRef>,
+    /// When the file of the parent was last written to as the child was made, in seconds since
+    /// 1970-01-01 UTC, if that is recorded (VHD).
+    pub parent_modified: Option<u64>,
     /// The id by which guests know the disk (VHDX: SCSI page 83).
     pub disk_id: Option<[u8; 16]>,
     /// Keys and values that vdisk left in the image ([`Options::notes`]), in order.

@@ -26,21 +26,26 @@ use vdisk_core::{
 /// its child leads to it by the same rules as everywhere. Each child has a verdict: intact, missing,
 /// moved (its names lead nowhere, but an image with the recorded identity is here), changed (another
 /// identity than recorded), wrong-format, unreadable, or loop. The contents of a changed parent are
-/// compared if an image that still has the recorded identity is here.
+/// compared if images that still have the recorded identity are here; all of them must agree. A VHD
+/// keeps its identity when it is written to: that the file of a parent is of another time than
+/// recorded is said, and is no finding. A delta (vdisk diff) is no child unless its base is a VMDK.
 ///
 /// --repair gives children of moved parents the new name, and so children of changed ones, if an
-/// image that still has the recorded identity is here. That identity is changed only where the child
-/// provably reads as before, or if --accept-parent-change says that the parent is right as it is now. What is replaced is saved first in NAME.backup-N; `vdisk check
+/// image that still has the recorded identity is here. --parent FILE says which one, if there are
+/// several. The recorded identity is changed only where the child provably reads as before, or if
+/// --accept-parent-change says that the parent is right as it is now; a moved VHD that may have been
+/// written to since needs that, too. What is replaced is saved first in NAME.backup-N; `vdisk check
 /// --undo BACKUP` puts it back.
 ///
 /// Exit code 1 means that something was found, and is still there after a repair.
 ///
-/// JSON: schema, images (path, format, subformat, virtual_size, stored_size, identity, outside,
+/// JSON: schema, images (path, format, subformat, virtual_size, stored_size, identity, outside, delta,
 /// parent), parent (verdict, path, found_at, needs: allow-path or parent; names, recorded_identity,
-/// found_identity, contents: unknown, same, different or unused; unchanged_copies, detail; null for a
-/// base), unreadable (path, unfinished, detail), findings, repair (steps: child, parent,
-/// accepts_change, changes, warnings; left: child, reason, acceptable), dry_run, repaired (child,
-/// backups).
+/// found_identity, contents: unknown, same, different or unused; unchanged_copies, detail,
+/// written_since: null if unknown; null for a base), unreadable (path, unfinished, detail), alike
+/// (lists of images with one identity), findings, repair (steps: child, parent, accepts_change,
+/// changes, warnings; left: child, reason, acceptable), dry_run, repaired (child, backups), failed
+/// (child, detail).
 #[derive(clap::Args)]
 #[command(mut_arg("no_verify", |arg| arg.hide(true)))] // it never compares
 pub(crate) struct Args {
@@ -70,16 +75,24 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     };
     let plan = family.plan(args.accept_parent_change, &found);
     let mut repaired = Vec::new();
-    let mut failed = None;
+    let mut failed = Vec::new();
+    let mut stopped = None;
     if args.repair && !args.dry_run && !plan.steps.is_empty() {
-        let done = plan.apply(|step, backups| {
-            repaired.push(Repaired {
-                child: shown(&step.child),
-                backups: backups.iter().map(|b| shown(b)).collect(),
-            });
+        let done = plan.apply(|step, done| {
+            let child = shown(&step.child);
+            match done {
+                Ok(backups) => repaired.push(Repaired {
+                    child,
+                    backups: backups.iter().map(|b| shown(b)).collect(),
+                }),
+                Err(error) => failed.push(Failed {
+                    child,
+                    detail: error.to_string(),
+                }),
+            }
             ui.check_stop()
         });
-        failed = done.err();
+        stopped = done.err();
         // What holds now, the files say.
         family = family::scan(&args.paths, &options, &ui.job())?;
     }
@@ -89,23 +102,26 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         }
     }
     let findings = family.findings();
+    let any_failed = !failed.is_empty();
     ui.print(
         &ChainReport {
             schema: 1,
             images: Vec::new(),
             unreadable: Vec::new(),
+            alike: Vec::new(),
             findings,
             repair: plan,
             dry_run: args.dry_run,
             repaired,
+            failed,
             asked: args.repair,
             family,
         }
         .filled(),
     )?;
-    match failed {
+    match stopped {
         Some(error) => Err(error),
-        None if findings > 0 => Ok(Exit::Differs),
+        None if findings > 0 || any_failed => Ok(Exit::Differs),
         None => Ok(Exit::Done),
     }
 }
@@ -115,11 +131,14 @@ struct ChainReport {
     schema: u32,
     images: Vec<ImageReport>,
     unreadable: Vec<Unreadable>,
+    /// Images that share an identity by which children go.
+    alike: Vec<Vec<String>>,
     findings: usize,
     /// What was repaired or would be, and what is left.
     repair: RepairPlan,
     dry_run: bool,
     repaired: Vec<Repaired>,
+    failed: Vec<Failed>,
     /// A repair was asked for.
     #[serde(skip)]
     asked: bool,
@@ -136,6 +155,8 @@ struct ImageReport {
     stored_size: u64,
     identity: Option<String>,
     outside: bool,
+    /// Leads from one disk to another, and is no disk of its own.
+    delta: bool,
     parent: Option<ParentReport>,
 }
 
@@ -157,6 +178,8 @@ struct ParentReport {
     /// Images that still have the recorded identity of a changed parent.
     unchanged_copies: Vec<String>,
     detail: Option<String>,
+    /// The file of the parent is of another time than recorded; null if nothing tells.
+    written_since: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -170,6 +193,13 @@ struct Unreadable {
 struct Repaired {
     child: String,
     backups: Vec<String>,
+}
+
+/// A child that could not be changed.
+#[derive(Serialize)]
+struct Failed {
+    child: String,
+    detail: String,
 }
 
 impl ChainReport {
@@ -187,9 +217,16 @@ impl ChainReport {
                 stored_size: member.stored_size,
                 identity: member.identity.map(|i| i.to_string()),
                 outside: member.outside,
-                parent: link.map(|l| ParentReport::of(family, member, &l.verdict)),
+                delta: member.delta,
+                parent: link.map(|l| ParentReport {
+                    written_since: l.parent_written,
+                    ..ParentReport::of(family, member, &l.verdict)
+                }),
             });
         }
+        let path = |index: &usize| Some(shown(&family.images.get(*index)?.path));
+        let group = |group: &Vec<usize>| group.iter().filter_map(path).collect();
+        self.alike = family.alike.iter().map(group).collect();
         self.unreadable = family
             .troubles
             .iter()
@@ -221,6 +258,7 @@ impl ParentReport {
             contents: None,
             unchanged_copies: Vec::new(),
             detail: None,
+            written_since: None,
         };
         let seen = |index| Some(image(index)?.as_seen_by(wanted?)?.to_string());
         match verdict {
@@ -242,8 +280,10 @@ impl ParentReport {
                 report.unchanged_copies = copies.iter().filter_map(|i| path(*i)).collect();
             }
             Verdict::Missing { sought } => report.detail = Some(sought.clone()),
-            Verdict::WrongFormat { detail } | Verdict::Unreadable { detail } => {
+            Verdict::WrongFormat { detail, copies }
+            | Verdict::Unreadable { detail, copies, .. } => {
                 report.detail = Some(detail.clone());
+                report.unchanged_copies = copies.iter().filter_map(|i| path(*i)).collect();
             }
             Verdict::Loop { .. } => {}
         }
@@ -256,6 +296,9 @@ impl ParentReport {
         let path = self.path.clone().unwrap_or_default();
         let detail = self.detail.clone().unwrap_or_default();
         match self.verdict {
+            "intact" if self.written_since == Some(true) && self.needs.is_none() => {
+                "intact, but the parent may have been written to since: its file is of another time than recorded".to_owned()
+            }
             "intact" => match self.needs {
                 None => "intact".to_owned(),
                 Some(Needs::AllowPath) => {
@@ -280,7 +323,13 @@ impl ParentReport {
                     (Some(Contents::Unused), _) => {
                         "; harmless: the child holds all of its disk itself".to_owned()
                     }
-                    (_, Some(copy)) => format!("; {copy} has that, but was not compared"),
+                    (_, Some(copy)) if self.unchanged_copies.len() == 1 => {
+                        format!("; {copy} has that, but could not be compared")
+                    }
+                    (_, Some(_)) => format!(
+                        "; {} have that, but do not agree on what the child would read",
+                        self.unchanged_copies.join(" and ")
+                    ),
                     _ => "; whether the contents differ is unknown".to_owned(),
                 };
                 let (has, wants) = (known(&self.found_identity), known(&self.recorded_identity));
@@ -296,7 +345,14 @@ impl ParentReport {
                 known(&self.recorded_identity)
             ),
             "loop" => format!("loop: it is its own ancestor by {path}"),
-            word if self.detail.is_some() => format!("{word}: {detail}"),
+            word if self.detail.is_some() => match self.unchanged_copies.as_slice() {
+                [] => format!("{word}: {detail}"),
+                copies => format!(
+                    "{word}: {detail}; {} is at {}",
+                    known(&self.recorded_identity),
+                    copies.join(" or at ")
+                ),
+            },
             word => word.to_owned(),
         }
     }
@@ -307,6 +363,13 @@ impl Report for ChainReport {
         self.trees(out)?;
         for trouble in &self.unreadable {
             writeln!(out, "not readable: {}", printable(&trouble.detail))?;
+        }
+        for alike in &self.alike {
+            let names = printable(&alike.join(" and ")).into_owned();
+            writeln!(out, "one identity: {names}; only names tell them apart")?;
+        }
+        for failed in &self.failed {
+            writeln!(out, "not repaired {}", printable(&failed.detail))?;
         }
         for repaired in &self.repaired {
             let child = printable(&repaired.child);
@@ -386,7 +449,7 @@ impl ChainReport {
             .repair
             .steps
             .iter()
-            .filter(|_| self.repaired.is_empty());
+            .filter(|_| !self.asked || self.dry_run);
         for step in to_come {
             let would = if self.asked {
                 "would"
@@ -438,6 +501,9 @@ impl ImageReport {
         )?;
         if let Some(identity) = &self.identity {
             write!(out, ", {identity}")?;
+        }
+        if self.delta {
+            write!(out, ", a delta")?;
         }
         if self.outside {
             write!(out, ", not under the paths given")?;

@@ -173,10 +173,20 @@ fn warn_of_writable(parent: &Chain, ui: &Ui) {
             } else {
                 ""
             };
+            let quoted = quoted(&path.to_string());
             ui.warn(&format!(
-                "{path}: can be written to, which would ruin its clones; make it read-only: chmod a-w {path}{extents}"
+                "{path}: can be written to, which would ruin its clones; make it read-only: chmod a-w {quoted}{extents}"
             ));
         }
+    }
+}
+
+/// `path` as one word of a shell.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    match path.chars().all(plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }
 
@@ -250,6 +260,14 @@ impl Report for CloneReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted("gold/a-1.vmdk"), "gold/a-1.vmdk");
+        assert_eq!(quoted("my disk.vmdk"), "'my disk.vmdk'");
+        assert_eq!(quoted("it's.vmdk"), r"'it'\''s.vmdk'");
+        assert_eq!(quoted("$(x).vmdk"), "'$(x).vmdk'");
+    }
 
     #[test]
     fn a_number_has_one_place_in_the_name() {

@@ -50,6 +50,7 @@ fn parent(
     };
     let found = options.resolver.find(file, &Reference::Parent(wanted))?;
     let mut mismatch: Option<Error> = None;
+    let mut other = None;
     for candidate in found {
         let (id, name) = (candidate.tag.id, candidate.tag.path.clone());
         let opened = open_parent(candidate, wanted, options);
@@ -75,6 +76,15 @@ fn parent(
         if mismatch.is_none() || transaction::is_unfinished(&reason) {
             mismatch = Some(reason);
         }
+        other.get_or_insert(name);
+    }
+    let explained = mismatch.as_ref().is_some_and(transaction::is_unfinished);
+    if let Some(other) = other.filter(|_| !explained)
+        && let Some(refusal) = options.resolver.refusal(file, wanted)
+    {
+        // A namesake of the parent says nothing of it.
+        let detail = format!("{}, and '{}' is not it", refusal.detail(), other.display());
+        return Err(Error::new(refusal.kind(), "parent", detail));
     }
     Err(mismatch.unwrap_or_else(|| {
         let names: Vec<String> = wanted

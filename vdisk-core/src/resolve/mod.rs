@@ -10,7 +10,7 @@ use crate::{
     open::raw_by_name,
     storage::{Access, ImageFile},
 };
-pub(crate) use names::literal_names;
+pub(crate) use names::{bare_names, leads_to, literal_names};
 use names::{describe, is_foreign, local, quoted, sought};
 use std::{
     ffi::{OsStr, OsString},
@@ -36,6 +36,12 @@ pub trait Resolver: Send + Sync {
     /// Never empty: an error says what was looked for. For a parent, the caller takes the first
     /// whose identity is the recorded one.
     fn find(&self, from: &ImageFile, reference: &Reference<'_>) -> Result<Vec<ImageFile>>;
+
+    /// Why none of the names that `parent`, found in the image `from`, records was followed, if one
+    /// of them may not be: what [`find`](Self::find) gave then has only the file name of the parent.
+    fn refusal(&self, _from: &ImageFile, _parent: &ParentRef) -> Option<Error> {
+        None
+    }
 }
 
 /// Refuses every reference: for images that must stand alone.
@@ -132,6 +138,27 @@ impl Resolver for FileResolver {
             }
         };
         Err(Error::new(kind, part, detail).path(from.path()))
+    }
+
+    fn refusal(&self, from: &ImageFile, parent: &ParentRef) -> Option<Error> {
+        let folder = from.path().parent().unwrap_or(Path::new(""));
+        let mut refused = None;
+        for (name, candidate) in self.candidates(folder, &Reference::Parent(parent)) {
+            if !leads_to(parent, &candidate) {
+                continue;
+            }
+            match self.open_beneath(folder, &candidate) {
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Policy => {
+                    refused.get_or_insert((name, error));
+                }
+                Ok(Some(_)) | Err(_) => return None,
+            }
+        }
+        refused.map(|(name, error)| {
+            let detail = format!("{} {}", quoted(name), error.detail());
+            Error::new(ErrorKind::Policy, "parent", detail).path(from.path())
+        })
     }
 }
 

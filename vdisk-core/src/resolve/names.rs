@@ -7,7 +7,7 @@ use crate::ParentRef;
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// `name` as a path of this system: Windows separators turned, `./` dropped.
@@ -27,10 +27,43 @@ pub(super) fn local(name: &OsStr) -> PathBuf {
 }
 
 /// The recorded names as paths of this system, relative to the image's folder or absolute, without
-/// those that can be nowhere here.
+/// those that can be nowhere here, and without bare file names where others say the folder: a VHD
+/// records both.
 pub(crate) fn literal_names(parent: &ParentRef) -> impl Iterator<Item = PathBuf> + '_ {
+    let is_bare = |path: &Path| path.components().nth(1).is_none();
+    let placed = move |name: &Path| {
+        let mut others = parent.hints.iter().map(|h| plain(&local(h)));
+        others.any(|other| !is_bare(&other) && other.file_name() == name.file_name())
+    };
     let here = parent.hints.iter().filter(|h| !is_foreign(h));
-    here.map(|h| local(h))
+    here.map(|h| plain(&local(h)))
+        .filter(move |name| !is_bare(name) || !placed(name))
+}
+
+/// `path` without `.`, which changes nothing.
+fn plain(path: &Path) -> PathBuf {
+    let parts = path.components();
+    parts.filter(|c| *c != Component::CurDir).collect()
+}
+
+/// The file names of the recorded names.
+pub(crate) fn bare_names(parent: &ParentRef) -> Vec<PathBuf> {
+    let hints = parent.hints.iter();
+    hints
+        .filter_map(|h| local(h).file_name().map(PathBuf::from))
+        .collect()
+}
+
+/// True if `path` is where a name that `parent` records leads to, from whichever folder. Else the file
+/// was found by less: by its bare name, or because somebody gave it.
+pub(crate) fn leads_to(parent: &ParentRef, path: &Path) -> bool {
+    let path = plain(path);
+    let as_written = parent.hints.iter();
+    let as_written = as_written.filter(|h| h.as_bytes().contains(&b'\\'));
+    let as_written = as_written.map(PathBuf::from);
+    literal_names(parent)
+        .chain(as_written)
+        .any(|name| path.ends_with(plain(&name)))
 }
 
 /// True if only Windows can know the place: a drive (`C:\a`), a share (`\\server\a`) or a volume
@@ -62,9 +95,11 @@ pub(super) fn describe(reference: &Reference<'_>) -> (&'static str, String) {
 
 /// As [`describe`], but of a parent only the names by which it can be here.
 pub(super) fn sought(reference: &Reference<'_>) -> (&'static str, String) {
-    let Reference::Parent(ParentRef {
-        hints, identity, ..
-    }) = reference
+    let Reference::Parent(
+        parent @ ParentRef {
+            hints, identity, ..
+        },
+    ) = reference
     else {
         return describe(reference);
     };
@@ -73,12 +108,9 @@ pub(super) fn sought(reference: &Reference<'_>) -> (&'static str, String) {
         .filter(|h| !is_foreign(h))
         .map(|h| local(h))
         .filter(|path| !path.is_absolute());
-    let bare = hints
-        .iter()
-        .filter_map(|h| local(h).file_name().map(PathBuf::from));
     let mut names: Vec<PathBuf> = relative.collect();
     if names.is_empty() && identity.is_some() {
-        names = bare.collect(); // what an absolute name is looked for by
+        names = bare_names(parent); // what an absolute name is looked for by
     }
     if names.is_empty() {
         return describe(reference);
@@ -125,6 +157,34 @@ mod tests {
         }
         for name in [r"\a.vhd", r".\a.vhd", r"..\a.vhd", "/a", "//a", "a", "C:/a"] {
             assert!(!is_foreign(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_not_where_a_path_leads() {
+        let leads = |names: &str, path: &str| {
+            let parent = ParentRef {
+                hints: names.split(' ').map(OsString::from).collect(),
+                identity: None,
+                alternative: None,
+                format: None,
+            };
+            leads_to(&parent, Path::new(path))
+        };
+        for (name, path, expected) in [
+            ("../gold/a.vmdk", "vm/../gold/a.vmdk", true),
+            ("../gold/a.vmdk", "vm/a.vmdk", false),
+            ("./a.vmdk", "vm/a.vmdk", true),
+            (r".\a.vhd", "a.vhd", true),
+            (r"C:\x\a.vhd", "vm/a.vhd", false),
+            (r"odd\a.vhd", r"vm/odd\a.vhd", true),
+            (r"..\gold\a.vhd a.vhd", "vm/a.vhd", false),
+            (r"..\gold\a.vhd a.vhd", "vm/../gold/a.vhd", true),
+            (r".\a.vhd a.vhd", "vm/a.vhd", true),
+            ("/x/a.vmdk", "/x/a.vmdk", true),
+            ("/x/a.vmdk", "/vm/a.vmdk", false),
+        ] {
+            assert_eq!(leads(name, path), expected, "{name} {path}");
         }
     }
 

@@ -120,6 +120,7 @@ fn facts(header: &Header) -> Result<Facts> {
         other_identity: None,
         disk_id: None,
         notes: Vec::new(),
+        parent_modified: None,
         parent: parent(header)?,
     })
 }

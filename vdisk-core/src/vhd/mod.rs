@@ -235,6 +235,7 @@ fn open_blocks(
             alternative: None,
             format: raw_parent.then_some("raw"),
         });
+        facts.parent_modified = writer::unix_time(header.parent_timestamp);
     }
     let hole = if child || overlay {
         Place::Absent

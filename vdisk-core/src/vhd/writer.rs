@@ -82,6 +82,11 @@ fn footer(spec: &Spec<'_>, kind: u32) -> Footer {
     }
 }
 
+/// Seconds since 1970 of a time of the format; `None` if it is not set.
+pub(crate) fn unix_time(timestamp: u32) -> Option<u64> {
+    (timestamp != 0).then(|| EPOCH.saturating_add(timestamp.into()))
+}
+
 /// Seconds since 1970 as the format counts them, as far as it can.
 pub(crate) fn timestamp(unix: u64) -> u32 {
     u32::try_from(unix.saturating_sub(EPOCH)).unwrap_or(u32::MAX)

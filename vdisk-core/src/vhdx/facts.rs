@@ -50,6 +50,7 @@ pub(crate) fn of(
         warnings,
         identity: Some(Identity::Linkage(data_write)),
         other_identity: None,
+        parent_modified: None,
         parent: None,
         disk_id: Some(metadata.disk_id),
         notes: Vec::new(),

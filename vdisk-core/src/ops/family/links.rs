@@ -3,7 +3,7 @@
 //! Follows the rules of [`open`](crate::open()), but through a table of the images that are known,
 //! so that a thousand children of one base open it once.
 
-use super::{Family, Link, Member, Needs, Verdict};
+use super::{Family, Link, Member, Needs, Verdict, health};
 use crate::{
     Error, ErrorKind, Identity, Job, OpenOptions, ParentRef, Reference, Result,
     open::{format_of, open_parent, unfinished},
@@ -11,7 +11,7 @@ use crate::{
     storage::{FileId, ImageFile},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Component, Path, PathBuf},
 };
 
@@ -32,7 +32,14 @@ pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>
     while child < finder.family.images.len() {
         job.advance(0)?;
         if let Some(verdict) = finder.verdict(child) {
-            finder.family.links.push(Link { child, verdict });
+            let delta = finder.family.images.get(child).is_some_and(|m| m.delta);
+            if !delta || matches!(verdict, Verdict::Intact { .. }) {
+                finder.family.links.push(Link {
+                    child,
+                    verdict,
+                    parent_written: None,
+                });
+            }
         }
         child += 1;
     }
@@ -40,7 +47,8 @@ pub(super) fn find(family: &mut Family, options: &OpenOptions<'_>, job: &Job<'_>
     identities.name_parents(family);
     mark_loops(family);
     identities.search(family);
-    Ok(())
+    family.alike = identities.alike(family);
+    health::check(family, options, job)
 }
 
 /// What opening a file as a parent came to: an image, or why not.
@@ -66,25 +74,104 @@ impl Finder<'_> {
             Err(error) => return Some(unreadable(&error)),
         };
         let resolver = self.options.resolver;
-        Some(match resolver.find(&file, &Reference::Parent(&wanted)) {
-            Ok(candidates) => self.among(child, &wanted, candidates),
-            Err(error) => match self.named_elsewhere(file.path(), &wanted) {
-                Some(found) if error.kind() == ErrorKind::Policy => {
-                    self.judge(found, &wanted, Some(Needs::AllowPath))
+        let (wrong, sought) = match resolver.find(&file, &Reference::Parent(&wanted)) {
+            Ok(candidates) => {
+                let other = candidates.first().map(|c| c.path().to_owned());
+                match self.among(child, &file, &wanted, candidates) {
+                    Some(right @ (Verdict::Intact { .. } | Verdict::Moved { .. })) => {
+                        return Some(right);
+                    }
+                    wrong => (wrong, self.namesake(&file, &wanted, other)),
                 }
-                _ if matches!(error.kind(), ErrorKind::Policy | ErrorKind::Reference) => {
-                    let sought = error.to_string();
-                    Verdict::Missing { sought }
-                }
-                _ => unreadable(&error),
-            },
-        })
+            }
+            Err(error) if error.kind() == ErrorKind::Policy => (None, error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Reference => {
+                let sought = error.to_string();
+                return Some(Verdict::Missing { sought });
+            }
+            Err(error) => return Some(unreadable(&error)),
+        };
+        // Where the names may not be followed, they may still point to an image that is known.
+        let named = self.named_elsewhere(child, file.path(), &wanted);
+        let mut named = named
+            .into_iter()
+            .map(|found| self.judge(found, &wanted, Some(Needs::AllowPath)));
+        let first = named.next();
+        let intact = |v: &Verdict| matches!(v, Verdict::Intact { .. });
+        let right = first.clone().into_iter().chain(named).find(intact);
+        Some(
+            right
+                .or(wrong)
+                .or(first)
+                .unwrap_or(Verdict::Missing { sought }),
+        )
     }
 
-    /// The first of `candidates` that is the parent, or what is wrong with the first.
-    fn among(&mut self, child: usize, wanted: &ParentRef, candidates: Vec<ImageFile>) -> Verdict {
+    /// The verdict on the right image, `parent`, to which no recorded name was followed: it lies
+    /// beside the child, or somebody named it.
+    fn as_recorded(
+        &mut self,
+        child: usize,
+        file: &ImageFile,
+        wanted: &ParentRef,
+        parent: usize,
+    ) -> Verdict {
+        let intact = |needs| Verdict::Intact { parent, needs };
+        let place = self.family.images.get(parent).map(|m| m.path.clone());
+        let Some(place) = place.filter(|_| wanted.identity.is_some() && !wanted.hints.is_empty())
+        else {
+            return intact(None);
+        };
+        let beside = || {
+            let folders = [place.parent(), file.path().parent()];
+            let [Some(one), Some(other)] = folders.map(|f| f?.join(".").canonicalize().ok()) else {
+                return false;
+            };
+            let names = resolve::bare_names(wanted);
+            one == other && place.file_name().is_some_and(|n| names.contains(&n.into()))
+        };
+        if beside() {
+            return intact(None);
+        }
+        let elsewhere = self.named_elsewhere(child, file.path(), wanted);
+        if elsewhere.contains(&parent) {
+            return intact(Some(Needs::AllowPath));
+        }
+        Verdict::Moved {
+            to: vec![parent],
+            sought: self.namesake(file, wanted, None),
+        }
+    }
+
+    /// What was looked for if no recorded name leads to an image: `other` is what was found instead.
+    fn namesake(&self, from: &ImageFile, wanted: &ParentRef, other: Option<PathBuf>) -> String {
+        let why = match self.options.resolver.refusal(from, wanted) {
+            Some(refusal) => refusal.to_string(),
+            None => {
+                let detail = "the recorded names lead to no other image";
+                let error = Error::new(ErrorKind::Reference, "parent", detail);
+                error.path(from.path()).to_string()
+            }
+        };
+        match other.filter(|other| other != from.path()) {
+            Some(other) => format!("{why}, and '{}' is not it", other.display()),
+            None => why,
+        }
+    }
+
+    /// The first of `candidates` that is the parent, or what is wrong with the first that a recorded
+    /// name leads to. Others, which only have its file name or were given for any image, are the
+    /// parent or nothing.
+    fn among(
+        &mut self,
+        child: usize,
+        file: &ImageFile,
+        wanted: &ParentRef,
+        candidates: Vec<ImageFile>,
+    ) -> Option<Verdict> {
         let mut first = None;
         for candidate in candidates {
+            let named = resolve::leads_to(wanted, candidate.path());
             let own = self.family.images.get(child).and_then(|m| m.id);
             let itself = own.is_some() && own == candidate.tag.id;
             let verdict = match self.open(candidate, wanted) {
@@ -95,17 +182,19 @@ impl Finder<'_> {
                 Err(verdict) => verdict,
             };
             match verdict {
-                Verdict::Intact { .. } => return verdict,
-                // A file given for another image, or a name that leads back.
+                Verdict::Intact { .. } if named => return Some(verdict),
+                Verdict::Intact { parent, .. } => {
+                    return Some(self.as_recorded(child, file, wanted, parent));
+                }
+                // A name that leads back.
                 _ if itself => {}
-                other => {
+                other if named => {
                     first.get_or_insert(other);
                 }
+                _ => {}
             }
         }
-        first.unwrap_or_else(|| Verdict::Missing {
-            sought: "parent: the recorded names lead only to the image itself".to_owned(),
-        })
+        first
     }
 
     fn judge(&self, found: usize, wanted: &ParentRef, needs: Option<Needs>) -> Verdict {
@@ -182,22 +271,24 @@ impl Finder<'_> {
         index
     }
 
-    /// The image that lies where one of the recorded names points to, as far as names alone tell.
-    /// Nothing is opened or looked at: that is not for the child to decide.
-    fn named_elsewhere(&mut self, child: &Path, wanted: &ParentRef) -> Option<usize> {
+    /// The images that lie where the recorded names of `child` at `path` point to, as far as names
+    /// alone tell. Nothing is opened or looked at: that is not for the child to decide.
+    fn named_elsewhere(&mut self, child: usize, path: &Path, wanted: &ParentRef) -> Vec<usize> {
+        let Ok(recorded) = format_of(wanted) else {
+            return Vec::new();
+        };
         let images = &self.family.images;
         let places = self.by_place.get_or_insert_with(|| {
             let place = |(index, m): (usize, &Member)| Some((m.path.canonicalize().ok()?, index));
             images.iter().enumerate().filter_map(place).collect()
         });
-        let real = child.canonicalize().ok()?;
-        let folder = real.parent()?;
-        let found = resolve::literal_names(wanted)
+        let real = path.canonicalize().unwrap_or_default();
+        let folder = real.parent().unwrap_or(Path::new(""));
+        let fits = |m: &Member| recorded.is_none_or(|f| f.name() == m.format);
+        resolve::literal_names(wanted)
             .filter_map(|name| places.get(&straightened(&folder.join(name))).copied())
-            .next()?;
-        let recorded = format_of(wanted).ok()?.map(|f| f.name());
-        let image = images.get(found)?;
-        recorded.is_none_or(|f| f == image.format).then_some(found)
+            .filter(|found| *found != child && images.get(*found).is_some_and(fits))
+            .collect()
     }
 }
 
@@ -217,15 +308,20 @@ fn straightened(path: &Path) -> PathBuf {
 }
 
 fn unreadable(error: &Error) -> Verdict {
-    let detail = error.to_string();
-    Verdict::Unreadable { detail }
+    Verdict::Unreadable {
+        detail: error.to_string(),
+        copies: Vec::new(),
+        unfinished: crate::transaction::is_unfinished(error),
+    }
 }
 
 fn wrong(error: Error) -> Verdict {
-    let detail = error.to_string();
     match error.kind() {
-        ErrorKind::WrongFormat => Verdict::WrongFormat { detail },
-        _ => Verdict::Unreadable { detail },
+        ErrorKind::WrongFormat => Verdict::WrongFormat {
+            detail: error.to_string(),
+            copies: Vec::new(),
+        },
+        _ => unreadable(&error),
     }
 }
 
@@ -321,7 +417,7 @@ impl Identities {
     /// Finds the parents of which children record no name, but who they are.
     fn name_parents(&self, family: &mut Family) {
         let mut links = std::mem::take(&mut family.links);
-        for Link { child, verdict } in &mut links {
+        for Link { child, verdict, .. } in &mut links {
             let parent = family.images.get(*child).and_then(|m| m.parent.as_ref());
             let nameless = parent.is_some_and(|p| p.hints.is_empty());
             if matches!(verdict, Verdict::Missing { .. })
@@ -341,7 +437,7 @@ impl Identities {
     fn search(&self, family: &mut Family) {
         let parents = parents(family);
         let mut links = std::mem::take(&mut family.links);
-        for Link { child, verdict } in &mut links {
+        for Link { child, verdict, .. } in &mut links {
             let found = || {
                 let mut found = self.parents_of(family, *child);
                 // That would make a loop.
@@ -356,11 +452,40 @@ impl Identities {
                         *verdict = Verdict::Moved { to, sought };
                     }
                 }
-                Verdict::Changed { copies, .. } => *copies = found(),
+                Verdict::Changed { copies, .. }
+                | Verdict::WrongFormat { copies, .. }
+                | Verdict::Unreadable {
+                    copies,
+                    unfinished: false,
+                    ..
+                } => *copies = found(),
                 _ => {}
             }
         }
         family.links = links;
+    }
+}
+
+impl Identities {
+    /// Images that children cannot tell apart by identity, each group once.
+    fn alike(&self, family: &Family) -> Vec<Vec<usize>> {
+        let mut seen = HashSet::new();
+        let mut groups = Vec::new();
+        for link in &family.links {
+            let wanted = family
+                .images
+                .get(link.child)
+                .and_then(|m| m.parent.as_ref());
+            // For broken links, all are named there.
+            if matches!(link.verdict, Verdict::Intact { .. })
+                && let Some(wanted) = wanted.and_then(|p| p.identity)
+                && seen.insert(wanted)
+            {
+                let group = self.parents_of(family, link.child);
+                groups.extend((group.len() > 1).then_some(group));
+            }
+        }
+        groups
     }
 }
 

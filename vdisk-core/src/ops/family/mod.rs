@@ -5,6 +5,7 @@
 //! where a lost parent has gone, only all the others tell.
 
 mod contents;
+mod health;
 mod links;
 mod repair;
 mod walk;
@@ -28,6 +29,8 @@ pub struct Family {
     pub links: Vec<Link>,
     /// What could not be looked at, or was left half done.
     pub troubles: Vec<Trouble>,
+    /// Images that have one identity, by which children go: only names tell them apart.
+    pub alike: Vec<Vec<usize>>,
 }
 
 /// One image.
@@ -49,6 +52,10 @@ pub struct Member {
     pub other_identity: Option<Identity>,
     /// The parent that it records.
     pub parent: Option<ParentRef>,
+    /// When the file of its parent was last written to as it was made ([`Facts`](crate::format::Facts)).
+    pub parent_modified: Option<u64>,
+    /// It is a [delta](crate::ops::delta), which has a link only if it is also a child.
+    pub delta: bool,
     /// It lies outside the given paths, and is here because a child names it.
     pub outside: bool,
     id: Option<FileId>,
@@ -61,6 +68,9 @@ pub struct Link {
     pub child: usize,
     /// What became of the parent.
     pub verdict: Verdict,
+    /// The file of the parent is of another time than the child records, so that it may have been
+    /// written to since: a VHD keeps its identity then. `None` if nothing tells.
+    pub parent_written: Option<bool>,
 }
 
 /// What a child's record of its parent leads to. Numbers are indexes of images.
@@ -98,11 +108,18 @@ pub enum Verdict {
     WrongFormat {
         /// Why, and which file.
         detail: String,
+        /// Images with the recorded identity that lie elsewhere.
+        copies: Vec<usize>,
     },
     /// The file found cannot be opened.
     Unreadable {
         /// Why, and which file.
         detail: String,
+        /// Images with the recorded identity that lie elsewhere; none if it is only that a change
+        /// was cut short.
+        copies: Vec<usize>,
+        /// A change was cut short.
+        unfinished: bool,
     },
     /// The child is its own ancestor.
     Loop {
@@ -230,6 +247,17 @@ impl Family {
         let broken = |l: &&Link| !matches!(l.verdict, Verdict::Intact { .. });
         self.links.iter().filter(broken).count() + self.troubles.len()
     }
+
+    /// For each image, the one under which it is shown.
+    fn above(&self) -> Vec<Option<usize>> {
+        let mut above = vec![None; self.images.len()];
+        for link in &self.links {
+            if let Some(place) = above.get_mut(link.child) {
+                *place = link.verdict.leads_to();
+            }
+        }
+        above
+    }
 }
 
 impl Member {
@@ -244,6 +272,8 @@ impl Member {
             identity: facts.identity,
             other_identity: facts.other_identity,
             parent: facts.parent.clone(),
+            parent_modified: facts.parent_modified,
+            delta: facts.notes.iter().any(|(key, _)| key == "delta"),
             outside,
             id: layer.file_id(),
         }
@@ -304,9 +334,15 @@ fn is_child(path: &Path, parent: &Layer, options: &OpenOptions<'_>) -> bool {
         return false;
     };
     let led = options.resolver.find(&file, &Reference::Parent(wanted));
-    let led_here = led.map(|found| found.iter().any(|f| f.tag.id == parent.file_id()));
+    let led = led.unwrap_or_default();
+    let led_here = led.iter().any(|f| f.tag.id == parent.file_id());
+    // A namesake beside the child is not where its names lead.
+    let led_elsewhere = || {
+        led.iter()
+            .any(|f| crate::resolve::leads_to(wanted, f.path()))
+    };
     match wanted.identity {
-        Some(_) => wanted.is(parent.facts()) && led_here.unwrap_or(true),
-        None => led_here.unwrap_or(false),
+        Some(_) => wanted.is(parent.facts()) && (led_here || !led_elsewhere()),
+        None => led_here,
     }
 }

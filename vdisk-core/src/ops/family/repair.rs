@@ -2,7 +2,7 @@
 //!
 //! Only what children record is changed; contents and parents never are.
 
-use super::{Contents, Family, Link, Member, Verdict};
+use super::{Contents, Family, Link, Member, Verdict, health::is_later};
 use crate::{
     Error, OpenOptions, Result,
     edit::{self, Changed, Edit},
@@ -58,6 +58,7 @@ impl Family {
     /// of the one image that still has the recorded identity.
     pub fn plan(&self, accept_change: bool, options: &OpenOptions<'_>) -> RepairPlan {
         let mut plan = RepairPlan::default();
+        let above = self.above();
         for link in &self.links {
             let Some(child) = self.images.get(link.child) else {
                 continue;
@@ -69,10 +70,23 @@ impl Family {
             };
             match self.target(link, accept_change) {
                 Ok(None) => {}
-                Ok(Some((parent, accepts))) => match step(child, parent, accepts, options) {
-                    Ok(step) => plan.steps.push(step),
-                    Err(error) => plan.left.push(left(error.to_string(), false)),
-                },
+                Ok(Some((parent, _))) if leads_to(&above, parent, link.child) => {
+                    let reason = "its parent would be one of its own children: a loop";
+                    plan.left.push(left(reason.to_owned(), false));
+                }
+                Ok(Some((parent, accepts))) => {
+                    let Some(parent) = self.images.get(parent) else {
+                        continue;
+                    };
+                    match step(child, parent, accepts, options) {
+                        Ok(step) => plan.steps.push(step),
+                        Err(error) => {
+                            // Without the path, which the child is.
+                            let reason = format!("{}: {}", error.part(), error.detail());
+                            plan.left.push(left(reason, false));
+                        }
+                    }
+                }
                 Err((reason, acceptable)) => plan.left.push(left(reason, acceptable)),
             }
         }
@@ -85,20 +99,23 @@ impl Family {
         &self,
         link: &Link,
         accept_change: bool,
-    ) -> std::result::Result<Option<(&Member, bool)>, (String, bool)> {
-        let image = |index: usize| self.images.get(index);
+    ) -> std::result::Result<Option<(usize, bool)>, (String, bool)> {
+        // An identity that stays when its image is written to says less than the time of the file.
+        let child = self.images.get(link.child);
+        let recorded = child.and_then(|m| m.parent_modified);
+        let unless_later = |to: usize| match self.images.get(to) {
+            Some(image) if !accept_change && is_later(&image.path, recorded) => {
+                let path = image.path.display();
+                let reason = format!("'{path}' may have been written to since the child was made");
+                Err((reason, true))
+            }
+            _ => Ok(Some((to, false))),
+        };
         match &link.verdict {
             Verdict::Intact { .. } => Ok(None),
             Verdict::Moved { to, .. } => match to.as_slice() {
-                [one] => Ok(image(*one).map(|m| (m, false))),
-                several => {
-                    let names: Vec<String> = several
-                        .iter()
-                        .filter_map(|i| Some(format!("'{}'", image(*i)?.path.display())))
-                        .collect();
-                    let reason = format!("{} all have its identity", names.join(" and "));
-                    Err((reason, false))
-                }
+                [one] => unless_later(*one),
+                several => Err((self.ambiguous(several), false)),
             },
             Verdict::Changed {
                 found,
@@ -106,10 +123,10 @@ impl Family {
                 contents,
             } => {
                 if accept_change || contents.harmless() {
-                    return Ok(image(*found).map(|m| (m, true)));
+                    return Ok(Some((*found, true)));
                 }
                 if let [copy] = copies.as_slice() {
-                    return Ok(image(*copy).map(|m| (m, false)));
+                    return unless_later(*copy);
                 }
                 let reason = match contents {
                     Contents::Different => {
@@ -122,8 +139,12 @@ impl Family {
             Verdict::Missing { .. } => {
                 Err(("the parent is not among the images".to_owned(), false))
             }
-            Verdict::WrongFormat { .. } | Verdict::Unreadable { .. } => {
-                Err(("its parent cannot be opened".to_owned(), false))
+            Verdict::WrongFormat { copies, .. } | Verdict::Unreadable { copies, .. } => {
+                match copies.as_slice() {
+                    [] => Err(("its parent cannot be opened".to_owned(), false)),
+                    [copy] => unless_later(*copy),
+                    several => Err((self.ambiguous(several), false)),
+                }
             }
             Verdict::Loop { .. } => Err((
                 "nothing tells which image of the loop is wrong".to_owned(),
@@ -131,6 +152,25 @@ impl Family {
             )),
         }
     }
+
+    /// Says that nothing tells which of `images` is the parent.
+    fn ambiguous(&self, images: &[usize]) -> String {
+        let names: Vec<String> = images
+            .iter()
+            .filter_map(|i| Some(format!("'{}'", self.images.get(*i)?.path.display())))
+            .collect();
+        let names = names.join(" and ");
+        format!("{names} all have its identity; name the right one with --parent FILE")
+    }
+}
+
+/// True if the images above `image` lead to `child`, or it is that.
+fn leads_to(above: &[Option<usize>], image: usize, child: usize) -> bool {
+    let next = |at: &usize| above.get(*at).copied().flatten();
+    // Of a loop further up, each image is met once.
+    std::iter::successors(Some(image), next)
+        .take(above.len())
+        .any(|at| at == child)
 }
 
 fn step(
@@ -164,14 +204,17 @@ fn step(
 }
 
 impl RepairPlan {
-    /// Makes the changes, child by child; tells of each that is done, with the backups made.
+    /// Makes the changes, child by child; tells of each the backups made, or why it could not be
+    /// changed, which does not keep the others from it.
     ///
     /// # Errors
-    /// Those of [`patch::apply`], at the first child for which it fails. Those before it are done.
-    pub fn apply(&self, mut done: impl FnMut(&Repair, Vec<PathBuf>) -> Result<()>) -> Result<()> {
+    /// Those of `done`, which end the work.
+    pub fn apply(
+        &self,
+        mut done: impl FnMut(&Repair, Result<Vec<PathBuf>>) -> Result<()>,
+    ) -> Result<()> {
         for step in &self.steps {
-            let backups = patch::apply(&step.patches)?;
-            done(step, backups)?;
+            done(step, patch::apply(&step.patches))?;
         }
         Ok(())
     }
