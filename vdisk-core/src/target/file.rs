@@ -76,7 +76,10 @@ pub(super) fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished
 
 /// The path to write, links followed, and the permissions of the file there, after all checks that
 /// can be made before work starts.
-fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
+pub(super) fn check(
+    path: &Path,
+    options: &OutputOptions,
+) -> Result<(PathBuf, Option<fs::Permissions>)> {
     let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
     // Links are followed; nothing is opened, so a FIFO cannot hang the program.
     let existing = match path.metadata() {
