@@ -223,7 +223,7 @@ fn one(
     };
     let inputs = ids(disk.files().chain(base.files()));
     if args.dry_run {
-        if args.output.is_some() {
+        if thrifty || args.output.is_some() {
             args.write.check(output, inputs)?;
         }
         let (destination, counting) = args.write.rehearse(output, shape)?;
