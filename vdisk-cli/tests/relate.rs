@@ -771,6 +771,15 @@ fn what_a_new_image_cannot_keep_is_said() {
     let cid = identity(&folder, "new.vmdk");
     assert_eq!(&long[..24], "0123456789abcdef01234567");
     assert!(cid.ends_with(&long[24..]), "{cid}, {long}");
+    // qemu writes other physical sectors than we do.
+    if let Some(qemu) = Qemu::find() {
+        let create = ["create", "-q", "-f", "vhdx", "qemu.vhdx", "4M"];
+        qemu.img(&folder.path(""), &create);
+        folder
+            .run("compact qemu.vhdx -o new.vhdx")
+            .code(0)
+            .says("the physical sectors become 4096 bytes and were 512 bytes");
+    }
     // A VHD of another geometry, in both footers.
     full(&folder, "a.vhd", &bytes);
     full(&folder, "b.vhd", &bytes);

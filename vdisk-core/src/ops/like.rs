@@ -161,6 +161,12 @@ fn options(layer: &Layer, subformat: &Subformat, lost: &mut Vec<String>) -> Resu
         "vhdx" => {
             let size = detail("block size").and_then(|v| v.strip_suffix(" bytes"));
             options.block_size = size.and_then(|v| v.parse().ok());
+            let physical = detail("physical sector").filter(|size| *size != "4096 bytes");
+            if let Some(size) = physical {
+                lost.push(format!(
+                    "the physical sectors become 4096 bytes and were {size}"
+                ));
+            }
         }
         _ => {}
     }
