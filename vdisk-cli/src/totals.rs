@@ -29,13 +29,20 @@ impl From<Totals> for TotalsReport {
 impl TotalsReport {
     /// The text view of a change that is only planned.
     pub(crate) fn planned(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "would write {}, save {} in a journal meanwhile, make the files {} longer and cut off {}",
-            both(self.written_size),
-            both(self.saved_size),
-            both(self.grown_size),
-            both(self.cut_size)
-        )
+        let mut parts = Vec::new();
+        let mut add = |bytes: u64, before: &str, after: &str| {
+            if bytes > 0 {
+                parts.push(format!("{before}{}{after}", both(bytes)));
+            }
+        };
+        add(self.written_size, "write ", "");
+        add(self.saved_size, "save ", " in a journal meanwhile");
+        add(self.grown_size, "make the files ", " longer");
+        add(self.cut_size, "cut off ", "");
+        match parts.pop() {
+            None => writeln!(out, "would change no byte of the files"),
+            Some(last) if parts.is_empty() => writeln!(out, "would {last}"),
+            Some(last) => writeln!(out, "would {} and {last}", parts.join(", ")),
+        }
     }
 }

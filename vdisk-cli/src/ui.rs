@@ -273,6 +273,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Conflict, "journal") => Some(
             "if no other vdisk is at it: vdisk commit, resize and compact finish it with --resume IMAGE, and take it back with --undo IMAGE",
         ),
+        (ErrorKind::Usage, "size") if error.to_string().contains("must be resized first") => {
+            Some("vdisk resize IMAGE --size SIZE makes it longer")
+        }
         (ErrorKind::Conflict, "cut") => Some("--force cuts it off all the same"),
         (ErrorKind::Conflict, "conflict") => {
             Some("--prefer LAYER[@START-END] says whose blocks to take where you know it")

@@ -341,7 +341,11 @@ fn what_cannot_be_committed_is_refused_and_left_alone() {
             folder,
             &["l.vmdk"],
             2,
-            &["l.vmdk: size: ", "must be resized first"],
+            &[
+                "l.vmdk: size: ",
+                "must be resized first",
+                "hint: vdisk resize ",
+            ],
         );
     }
 }

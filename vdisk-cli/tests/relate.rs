@@ -128,7 +128,7 @@ fn images_of_one_name_get_children_of_their_own() {
         full(&folder, &format!("pool/{name}"), &with(&bytes, 4096, text));
     }
     folder
-        .run("split --all pool --base base.vhd --force --quiet")
+        .run("split --all pool --base base.vhd --quiet")
         .code(0);
     for (image, child) in [
         ("a.vhd", "a.thin.vhd"),
@@ -145,6 +145,127 @@ fn images_of_one_name_get_children_of_their_own() {
         .run("split --all pool --base base.ova")
         .code(2)
         .says("is a disk inside a package");
+}
+
+#[test]
+fn split_all_replaces_no_image_of_the_folder() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    full(&folder, "base.vmdk", &bytes);
+    fs::create_dir(folder.path("d")).unwrap();
+    // One bears the name that the child of the other would get.
+    for (name, text) in [("disk", b"one"), ("disk.thin", b"two")] {
+        full(
+            &folder,
+            &format!("d/{name}.vmdk"),
+            &with(&bytes, 4096, text),
+        );
+    }
+    let other = folder.read("d/disk.thin.vmdk");
+    let split = "split --all d --base base.vmdk --json";
+    folder
+        .run(&format!("{split} --force"))
+        .code(2)
+        .says("cannot be used with");
+    let want = |json: &serde_json::Value, images: [(&str, &str); 2]| {
+        let images = images.map(|(a, b)| (format!("d/{a}"), b.to_owned()));
+        assert_eq!(actions(json), images, "{json}");
+    };
+    let json = folder.run(split).code(0).json();
+    want(
+        &json,
+        [("disk.thin.vmdk", "written"), ("disk.vmdk", "left")],
+    );
+    assert_eq!(json["images"][1]["reason"], "disk.thin.vmdk exists already");
+    assert!(folder.read("d/disk.thin.vmdk") == other);
+    // Two originals whose children would have one name.
+    fs::rename(folder.path("d/disk.thin.vmdk"), folder.path("d/disk")).unwrap();
+    fs::remove_file(folder.path("d/disk.thin.thin.vmdk")).unwrap();
+    let plan = folder.run(&format!("{split} --dry-run")).code(0).json();
+    want(&plan, [("disk", "would-write"), ("disk.vmdk", "left")]);
+    let json = folder.run(split).code(0).json();
+    want(&json, [("disk", "written"), ("disk.vmdk", "left")]);
+    let child = folder.read("d/disk.thin.vmdk");
+    // Once more, there is nothing to do.
+    let json = folder.run(split).code(0).json();
+    let all = actions(&json);
+    assert_eq!(all.len(), 3, "{json}");
+    assert!(all.iter().all(|(_, action)| action == "left"), "{json}");
+    assert!(folder.read("d/disk.thin.vmdk") == child);
+    assert!(folder.read("d/disk") == other);
+}
+
+#[test]
+fn split_all_leaves_copies_of_the_base_backups_and_further_names() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    full(&folder, "base.vmdk", &bytes);
+    fs::create_dir(folder.path("d")).unwrap();
+    fs::copy(folder.path("base.vmdk"), folder.path("d/copy.vmdk")).unwrap();
+    full(&folder, "d/disk.vmdk", &with(&bytes, 4096, b"disk"));
+    full(&folder, "d/own.vmdk", &with(&bytes, 4096, b"own"));
+    fs::hard_link(folder.path("d/disk.vmdk"), folder.path("d/link.vmdk")).unwrap();
+    fs::copy(
+        folder.path("d/disk.vmdk"),
+        folder.path("d/own.vmdk.backup-1"),
+    )
+    .unwrap();
+    let names = ["copy", "disk", "link", "own"].map(|name| format!("d/{name}.vmdk"));
+    let split = "split --all d --base base.vmdk";
+    for (flags, want) in [
+        ("--dry-run", ["left", "would-write", "left", "would-write"]),
+        (
+            "--dry-run --replace",
+            ["left", "left", "left", "would-replace"],
+        ),
+        ("--replace", ["left", "left", "left", "replaced"]),
+    ] {
+        let json = folder
+            .run(&format!("{split} --json {flags}"))
+            .code(0)
+            .json();
+        let found = actions(&json);
+        let want = names.iter().cloned().zip(want.map(str::to_owned));
+        assert_eq!(found, want.collect::<Vec<_>>(), "{json}");
+        let reason = |at: usize| json["images"][at]["reason"].as_str().unwrap().to_owned();
+        assert!(reason(0).contains("identity of the base"), "{json}");
+        assert!(reason(2).contains("another name"), "{json}");
+        // Only what --replace takes counts, and that once.
+        let own = &json["images"][3]["smaller_by"];
+        assert!(own.as_i64().unwrap() > 3 << 20, "{json}");
+        assert_eq!(json["freed_size"], *own, "{json}");
+    }
+    let text = folder.run(&format!("{split} --dry-run")).code(0);
+    assert!(text.out.contains("would be freed by --replace"), "{text:?}");
+    assert!(!text.out.contains("saved"), "{text:?}");
+}
+
+#[test]
+fn what_is_planned_fails_where_the_work_would() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    full(&folder, "base.vmdk", &bytes);
+    full(&folder, "disk.vmdk", &with(&bytes, 4096, b"disk"));
+    folder
+        .run("split disk.vmdk --base base.vmdk -o child.vmdk")
+        .code(0);
+    folder.write("there.vmdk", b"something");
+    let names = folder.names();
+    for (output, why) in [
+        ("there.vmdk", "exists already"),
+        ("base.vmdk", "is also an input"),
+        ("nowhere/new.vmdk", "nowhere"),
+    ] {
+        for verb in [
+            "split disk.vmdk --base base.vmdk",
+            "rebase child.vmdk --onto base.vmdk",
+        ] {
+            let run = format!("{verb} -o {output}");
+            folder.run(&format!("{run} --dry-run")).code(2).says(why);
+            folder.run(&run).code(2).says(why);
+        }
+    }
+    assert_eq!(folder.names(), names);
 }
 
 /// A folder of disks: two that share the base's contents, one that does not, a child, an extent set,
@@ -514,6 +635,10 @@ fn a_moved_parent_is_named_anew() {
         let rebase = format!("rebase child.{format} --onto {moved} --reference-only --json");
         let json = folder.run(&format!("{rebase} --dry-run")).code(0).json();
         assert_eq!(json["plan"]["proof"], "identity", "{json}");
+        // What was written to a VHD, its ID does not tell.
+        let warned = json["plan"]["warnings"].to_string();
+        let keeps = warned.contains("keeps its unique ID");
+        assert_eq!(keeps, format == "vhd", "{json}");
         assert!(!json["changes"].as_array().unwrap().is_empty(), "{json}");
         assert!(folder.read(&format!("child.{format}")) == before);
         let json = folder.run(&rebase).code(0).json();
@@ -565,4 +690,155 @@ fn a_parent_of_another_identity_must_read_the_same_or_be_accepted() {
         assert_eq!(json["plan"]["proof"], "accepted", "{json}");
         assert_eq!(folder.contents(&format!("child.{format}")), own);
     }
+}
+
+#[test]
+fn the_id_of_a_vhd_is_no_proof_of_its_contents() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    let own = with(&bytes, 5000, b"own");
+    full(&folder, "base.vhd", &bytes);
+    full(&folder, "own.raw", &own);
+    folder.run("diff base.vhd own.raw -o child.vhd").code(0);
+    // A copy with the same ID, one byte of which is written to: where in the file, the bytes say.
+    let mut copy = folder.read("base.vhd");
+    let block = &bytes[2_000_000..2_000_064];
+    let at = copy.windows(64).position(|w| w == block).unwrap();
+    folder.write("copy.vhd", &copy);
+    copy[at] ^= 1;
+    folder.write("changed.vhd", &copy);
+    let rebase = |onto: &str| format!("rebase child.vhd --onto {onto}.vhd --reference-only --json");
+    let before = folder.read("child.vhd");
+    folder
+        .run(&rebase("changed"))
+        .code(3)
+        .says("reads as something else");
+    assert!(folder.read("child.vhd") == before);
+    let json = folder
+        .run(&format!(
+            "{} --dry-run --accept-parent-change",
+            rebase("changed")
+        ))
+        .code(0)
+        .json();
+    assert_eq!(json["plan"]["proof"], "accepted", "{json}");
+    let json = folder.run(&rebase("copy")).code(0).json();
+    assert_eq!(json["plan"]["proof"], "contents", "{json}");
+    fs::remove_file(folder.path("base.vhd")).unwrap();
+    assert_eq!(folder.contents("child.vhd"), own);
+}
+
+#[test]
+fn what_a_new_image_cannot_keep_is_said() {
+    let folder = Folder::new();
+    let bytes = noise(1, SIZE);
+    full(&folder, "a.vmdk", &bytes);
+    full(&folder, "b.vmdk", &bytes);
+    folder.run("clone a.vmdk -o child.vmdk").code(0);
+    folder
+        .run("rebase child.vmdk --onto b.vmdk -o quiet.vmdk")
+        .code(0);
+    let rebase = "rebase child.vmdk --onto b.vmdk -o new.vmdk";
+    let quiet = folder.run(&format!("{rebase} --dry-run --json")).code(0);
+    assert_eq!(quiet.json()["plan"]["warnings"], serde_json::json!([]));
+    // Lines as other programs write them, over those that are there.
+    let mut file = folder.read("child.vmdk");
+    let line = |text: &str| {
+        let at = file.windows(text.len()).position(|w| w == text.as_bytes());
+        at.unwrap()
+    };
+    let (comment, sectors) = (
+        line("ddb.comment = \"vdisk\""),
+        line("ddb.geometry.sectors = \"32\""),
+    );
+    let long = line("ddb.longContentID = \"") + 21;
+    file[comment..][..21].copy_from_slice(b"ddb.comment = \"Alice\"");
+    file[sectors..][..27].copy_from_slice(b"ddb.geometry.sectors = \"63\"");
+    file[long..][..24].copy_from_slice(b"0123456789abcdef01234567");
+    let end = file[comment..].iter().position(|b| *b == 0).unwrap() + comment;
+    let more = b"ddb.toolsVersion = \"11333\"\nddb.thinProvisioned = \"1\"\n";
+    file[end..][..more.len()].copy_from_slice(more);
+    folder.write("child.vmdk", &file);
+    folder
+        .run(rebase)
+        .code(0)
+        .says("becomes 4/64/32 and was 4/64/63")
+        .says("the comment 'Alice' is not kept")
+        .says("11333")
+        .says("thin provisioning");
+    let info = folder.run("info new.vmdk --json").code(0).json();
+    let long = info["details"]["long content ID"].as_str().unwrap();
+    let cid = identity(&folder, "new.vmdk");
+    assert_eq!(&long[..24], "0123456789abcdef01234567");
+    assert!(cid.ends_with(&long[24..]), "{cid}, {long}");
+    // qemu writes other physical sectors than we do.
+    if let Some(qemu) = Qemu::find() {
+        let create = ["create", "-q", "-f", "vhdx", "qemu.vhdx", "4M"];
+        qemu.img(&folder.path(""), &create);
+        folder
+            .run("compact qemu.vhdx -o new.vhdx")
+            .code(0)
+            .says("the physical sectors become 4096 bytes and were 512 bytes");
+    }
+    // A VHD of another geometry, in both footers.
+    full(&folder, "a.vhd", &bytes);
+    full(&folder, "b.vhd", &bytes);
+    folder.run("clone a.vhd -o child.vhd").code(0);
+    let rebase = "rebase child.vhd --onto b.vhd -o new.vhd";
+    let plan = folder.run(&format!("{rebase} --dry-run --json")).code(0);
+    assert_eq!(plan.json()["plan"]["warnings"], serde_json::json!([]));
+    let mut file = folder.read("child.vhd");
+    let len = file.len();
+    for footer in [0, len - 512] {
+        let footer = &mut file[footer..][..512];
+        footer[58] = 5; // heads
+        footer[64..68].fill(0);
+        let sum: u32 = footer.iter().map(|b| u32::from(*b)).sum();
+        footer[64..68].copy_from_slice(&(!sum).to_be_bytes());
+    }
+    folder.write("child.vhd", &file);
+    folder
+        .run(rebase)
+        .code(0)
+        .says("the geometry")
+        .says("/5/17");
+}
+
+#[test]
+fn a_sound_delta_is_no_broken_child() {
+    let folder = Folder::new();
+    let a = noise(1, SIZE);
+    let b = with(&a, 5000, b"changed");
+    full(&folder, "a.vhd", &a);
+    full(&folder, "b.raw", &b);
+    folder.run("diff a.vhd b.raw --delta -o d.vmdk").code(0);
+    for alone in [false, true] {
+        if alone {
+            fs::remove_file(folder.path("a.vhd")).unwrap();
+        }
+        let info = folder.run("info d.vmdk --json").code(0).json();
+        assert_eq!(info["delta"]["base_sha256"], sha256(&a), "{info}");
+        assert_eq!(info["delta"]["sha256"], sha256(&b), "{info}");
+        assert_eq!(info["complete"], true, "{info}");
+        folder
+            .run("info d.vmdk")
+            .code(0)
+            .prints(&format!("from SHA-256 {} (", sha256(&a)))
+            .prints(&format!("to {} (", sha256(&b)))
+            .prints("vdisk apply");
+        let check = folder.run("check d.vmdk --json --deep").code(0).json();
+        let findings = check["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 1, "{check}");
+        assert_eq!(findings[0]["rule"], "delta", "{check}");
+        assert_eq!(findings[0]["severity"], "note", "{check}");
+    }
+    // What it says of its disks is damaged.
+    let good = folder.read("d.vmdk");
+    let digest = sha256(&b);
+    let at = good.windows(64).position(|w| w == digest.as_bytes());
+    folder.write("d.vmdk", &with(&good, at.unwrap(), b"not hexadecimal"));
+    folder.run("check d.vmdk").code(1).prints("what cannot be");
+    // An image that is no delta says so.
+    let info = folder.run("info b.raw --json").code(0).json();
+    assert!(info["delta"].is_null(), "{info}");
 }

@@ -229,6 +229,13 @@ fn compact_drops_what_a_guest_wiped() {
         ] {
             assert_eq!(done[key], plan[key], "{name} {key}");
         }
+        // What does not happen is not said.
+        for verb in ["compact", "resize --size +1M"] {
+            let text = folder.run(&format!("{verb} {name} --dry-run")).code(0).out;
+            let nothing = text.lines().find(|line| line.contains(" 0 bytes"));
+            assert_eq!(nothing, None, "{name}: {text}");
+            assert!(text.contains("\nwould "), "{name}: {text}");
+        }
         let new = folder.path(name).metadata().unwrap().len();
         assert_eq!(old - new, done["cut_size"].as_u64().unwrap(), "{name}");
         assert!(

@@ -87,6 +87,16 @@ impl WriteArgs {
         })
     }
 
+    /// Fails as [`begin`](Self::begin) would for the file `path`, and writes nothing.
+    pub(crate) fn check(&self, path: &Path, inputs: Vec<FileId>) -> Result<()> {
+        let options = OutputOptions {
+            force: self.force,
+            sync: false,
+            inputs,
+        };
+        Output::check(path, &options)
+    }
+
     /// The flags of an image that is never written.
     pub(crate) fn to_measure(
         format: Option<&'static dyn Format>,

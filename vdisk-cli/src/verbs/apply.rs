@@ -22,9 +22,9 @@ use vdisk_core::{
 
 /// Make the new disk out of the old one and a delta that diff --delta wrote
 ///
-/// The base must read as the disk that the delta was made from, in whatever format: size and
-/// SHA-256 are compared first, and another base is refused with exit code 3. What was written is
-/// compared with the recorded SHA-256 before it appears; a damaged delta ends with exit code 4.
+/// The base must read as the disk that the delta was made from, in whatever format with sectors of
+/// 512 bytes: size and SHA-256 are compared first, and another base is refused with exit code 3. What
+/// was written is compared with the recorded SHA-256 before it appears; a damaged delta ends with exit code 4.
 ///
 /// JSON: schema, delta, onto, base_sha256, sha256, output, format, subformat, virtual_size,
 /// added_size, stored_size, identity.

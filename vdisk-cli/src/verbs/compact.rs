@@ -173,15 +173,16 @@ impl Report for CompactReport {
             self.format,
             human(self.unit_size)
         )?;
-        let mut line = |what: &str, bytes: u64| writeln!(out, "  {what:<38} {}", both(bytes));
+        let mut line = |what: &str, bytes: u64| match bytes {
+            0 => Ok(()),
+            bytes => writeln!(out, "  {what:<38} {}", both(bytes)),
+        };
         line(&format!("{would}cut off the files:"), self.totals.cut_size)?;
         line(
             &format!("{would}given back to the file system:"),
             self.punched_size,
         )?;
-        if self.kept_size > 0 {
-            line("gaps that stay:", self.kept_size)?;
-        }
+        line("gaps that stay:", self.kept_size)?;
         line("stored, and reads as zero:", self.zero_size)?;
         line("stored, and reads as the parent does:", self.same_size)?;
         line("stored, and needed:", self.needed_size)?;

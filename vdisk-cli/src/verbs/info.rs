@@ -15,6 +15,7 @@ use std::{
 use vdisk_core::{
     Disk, Error, Layer, OpenOptions, Result,
     open::{ancestors, open_layer, split_path},
+    ops::{delta::Delta, hash},
     printable,
 };
 
@@ -24,7 +25,8 @@ use vdisk_core::{
 /// says what is wrong, and the exit code is 1. An image that lacks an extent, or has one that is too
 /// short, is not shown: the error names it. No contents are read.
 ///
-/// JSON: schema, path, format, subformat, creator, virtual_size, stored_size, identity, details
+/// JSON: schema, path, format, subformat, creator, delta (null, or base_size, base_sha256, size,
+/// sha256: what it leads from and to), virtual_size, stored_size, identity, details
 /// (an object), warnings, chain (path, format, subformat, identity, virtual_size, stored_size; the
 /// image itself first), complete, verdict, files (role, path, size, allocated; always listed).
 /// Sizes are bytes; stored sizes are what the files take on their medium.
@@ -46,7 +48,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         verify: false, // no contents are read
         ..args.input.options(&resolver)
     };
-    let (layers, trouble) = ancestors(open_layer(&args.image, &options)?, &options);
+    let top = open_layer(&args.image, &options)?;
+    let delta = Delta::of(&top).ok();
+    let (mut layers, mut trouble) = ancestors(top, &options);
+    if delta.is_some() && trouble.take().is_some() {
+        layers.truncate(1); // it is laid over whatever disk it was made from
+    }
     let complete = trouble.is_none();
     let Some(top) = layers.first() else {
         return Ok(Exit::Failed); // the walk begins with the image itself
@@ -66,7 +73,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         warnings: facts.warnings.clone(),
         chain: layers.iter().map(|l| ChainLayer::of(l)).collect(),
         complete,
-        verdict: verdict(layers.len(), trouble.as_ref()),
+        verdict: match (&delta, layers.len()) {
+            (Some(_), 1) => DELTA.to_owned(),
+            (_, layers) => verdict(layers, trouble.as_ref()),
+        },
+        delta: delta.map(DeltaReport::from),
         files: layers
             .iter()
             .enumerate()
@@ -88,6 +99,10 @@ fn named_disk(image: &Path, top: &Layer) -> Option<String> {
     let path = format!("{}::{name}", package.display());
     top.format().holds_disks().then_some(path)
 }
+
+/// The verdict on a delta whose parent is not there as an image: it need not be.
+const DELTA: &str =
+    "a delta: vdisk apply lays it over the disk that it was made from; contents not read";
 
 fn verdict(layers: usize, trouble: Option<&Error>) -> String {
     match (trouble, layers) {
@@ -122,6 +137,8 @@ struct InfoReport {
     format: &'static str,
     subformat: String,
     creator: Option<String>,
+    /// Null for all that is no delta.
+    delta: Option<DeltaReport>,
     virtual_size: u64,
     stored_size: u64,
     identity: Option<String>,
@@ -134,6 +151,28 @@ struct InfoReport {
     files: Vec<File>,
     #[serde(skip)]
     list_files: bool,
+}
+
+#[derive(Serialize)]
+struct DeltaReport {
+    base_size: u64,
+    base_sha256: String,
+    size: u64,
+    sha256: String,
+    #[serde(skip)]
+    text: String,
+}
+
+impl From<Delta> for DeltaReport {
+    fn from(delta: Delta) -> Self {
+        Self {
+            base_size: delta.base.size,
+            base_sha256: hash::hex(&delta.base.sha256),
+            size: delta.result.size,
+            sha256: hash::hex(&delta.result.sha256),
+            text: delta.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -176,6 +215,9 @@ impl Report for InfoReport {
         line("format", &format!("{}, {}", self.format, self.subformat))?;
         if let Some(creator) = &self.creator {
             line("creator", creator)?;
+        }
+        if let Some(delta) = &self.delta {
+            line("delta", &delta.text)?;
         }
         line("virtual size", &both(self.virtual_size))?;
         line("stored size", &both(self.stored_size))?;

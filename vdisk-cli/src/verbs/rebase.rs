@@ -32,7 +32,8 @@ use vdisk_core::{
 ///
 /// With --reference-only the contents stay and only the names and the identity of the parent that
 /// the child records change: for a parent that was moved, renamed or copied. It must have the
-/// recorded identity, or the child must read the same over it as over the old parent. What is
+/// recorded identity, or the child must read the same over it as over the old parent; of a VHD, whose
+/// ID stays when it is written to, that is compared wherever the old parent is there. What is
 /// replaced is saved first in a file NAME.backup-N; `vdisk check --undo BACKUP` puts it back.
 ///
 /// JSON: schema, child, onto, mode (copy, reference), plan, estimate (with --dry-run:

@@ -1,5 +1,6 @@
 //! Checks an image, by its format's own rules and against its parents.
 
+use super::delta::Delta;
 use crate::{
     Disk, Error, ErrorKind, Format, Job, OpenOptions, Result,
     check::{Checkup, Finding, Findings, Severity, is_finding},
@@ -30,7 +31,7 @@ pub struct Outcome {
 }
 
 /// Checks the image at `path` and, if it is a child, that its parents are there and the recorded
-/// ones.
+/// ones. A delta needs none: it is laid over a disk that [`Delta`] knows by its contents.
 ///
 /// # Errors
 /// Only what ends the check: a file that cannot be read, or that is no image. All else is a
@@ -79,6 +80,23 @@ fn check_file(
     let Ok(top) = open_file(file.clone(), options) else {
         return Ok(outcome);
     };
+    match Delta::of(&top) {
+        Ok(delta) => {
+            outcome.findings.add(Finding::new(
+                Severity::Note,
+                "delta",
+                file,
+                "parent",
+                format!("is not looked for: the image is a delta, {delta}"),
+            ));
+            return Ok(outcome);
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            outcome.findings.add_error(&error, "delta", file);
+            return Ok(outcome);
+        }
+        Err(_) => {} // a child like any other
+    }
     let (layers, trouble) = ancestors(top, options);
     outcome.layers = layers.len();
     let findings = &mut outcome.findings;

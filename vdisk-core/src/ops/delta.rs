@@ -6,7 +6,7 @@
 
 use super::{child, hash};
 use crate::{Chain, Disk, Error, ErrorKind, Identity, Ids, Job, Layer, Result, format::ParentSpec};
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 /// One of the disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,20 @@ pub struct Delta {
     pub base: Side,
     /// The disk that results.
     pub result: Side,
+}
+
+impl fmt::Display for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (base, result) = (&self.base, &self.result);
+        write!(
+            f,
+            "from SHA-256 {} ({} bytes) to {} ({} bytes)",
+            hash::hex(&base.sha256),
+            base.size,
+            hash::hex(&result.sha256),
+            result.size
+        )
+    }
 }
 
 /// The version of the notes.

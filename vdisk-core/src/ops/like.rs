@@ -1,7 +1,7 @@
 //! A new image of the kind of one that exists: for operations that put one in the place of another.
 //!
-//! Children and guests must not notice the change, so identities and geometry stay as far as the
-//! formats record them; what cannot be kept is said.
+//! Children must not notice the change, so identities stay. Of what guests and programs see, what the
+//! writers can take over stays; the rest, such as a geometry of another program's making, is said.
 
 use crate::{
     Disk, Error, ErrorKind, Identity, Ids, Layer, Result,
@@ -52,7 +52,7 @@ impl Like {
         Ok(Self {
             subformat: own,
             ids: ids(layer, created),
-            options: options(layer, &mut lost)?,
+            options: options(layer, own, &mut lost)?,
             lost,
         })
     }
@@ -88,7 +88,7 @@ impl Like {
         Ok(Self {
             subformat: child,
             ids: ids(layer, created),
-            options: options(layer, &mut lost)?,
+            options: options(layer, child, &mut lost)?,
             lost,
         })
     }
@@ -98,7 +98,16 @@ impl Like {
 fn ids(layer: &Layer, created: u64) -> Ids {
     let mut ids = Ids::random(created);
     match layer.facts().identity {
-        Some(Identity::Cid(cid)) => ids.cid = cid,
+        Some(Identity::Cid(cid)) => {
+            ids.cid = cid;
+            // The last 8 digits of the long content ID are the CID; the writer has the others from here.
+            let long = detail(layer, "long content ID").filter(|text| text.len() == 32);
+            if let Some(upper) =
+                long.and_then(|text| u128::from_str_radix(text.get(..24)?, 16).ok())
+            {
+                ids.uuid = (upper << 32).to_be_bytes();
+            }
+        }
         Some(Identity::Uuid(uuid)) => ids.uuid = uuid,
         // The file has it in the byte order of Windows.
         Some(Identity::Linkage(guid)) => ids.uuid = *uuid::Uuid::from_bytes_le(guid).as_bytes(),
@@ -107,12 +116,9 @@ fn ids(layer: &Layer, created: u64) -> Ids {
     ids
 }
 
-fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
+fn options(layer: &Layer, subformat: &Subformat, lost: &mut Vec<String>) -> Result<Options> {
     let facts = layer.facts();
-    let detail = |name: &str| {
-        let found = facts.details.iter().find(|(n, _)| *n == name);
-        found.map(|(_, value)| value.as_str())
-    };
+    let detail = |name: &str| detail(layer, name);
     let mut options = Options {
         sector_size: Some(layer.sector_size()),
         disk_id: facts.disk_id,
@@ -130,6 +136,7 @@ fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
                 lost.push(format!("the disk adapter '{name}' is not kept"));
             }
             options.hardware_version = detail("hardware version").and_then(|v| v.parse().ok());
+            lost.extend(lines_lost(layer, subformat, options.adapter.as_deref()));
             if !facts.notes.is_empty() {
                 lost.push("the notes that make it a delta are not kept".to_owned());
             }
@@ -143,13 +150,70 @@ fn options(layer: &Layer, lost: &mut Vec<String>) -> Result<Options> {
             if let Some(file) = layer.files().first() {
                 let view = vhd::view::View::read(file)?;
                 options.block_size = view.header.map(|h| u64::from(h.fields.block_size));
+                let (old, new) = (view.footer.geometry, vhd::view::geometry(layer.size()));
+                if old != new {
+                    let old = [old.cylinders.into(), old.heads.into(), old.sectors.into()];
+                    let new = [new.cylinders.into(), new.heads.into(), new.sectors.into()];
+                    lost.push(geometry_lost(old, new));
+                }
             }
         }
         "vhdx" => {
             let size = detail("block size").and_then(|v| v.strip_suffix(" bytes"));
             options.block_size = size.and_then(|v| v.parse().ok());
+            let physical = detail("physical sector").filter(|size| *size != "4096 bytes");
+            if let Some(size) = physical {
+                lost.push(format!(
+                    "the physical sectors become 4096 bytes and were {size}"
+                ));
+            }
         }
         _ => {}
     }
     Ok(options)
+}
+
+fn detail<'a>(layer: &'a Layer, name: &str) -> Option<&'a str> {
+    let mut details = layer.facts().details.iter();
+    let found = details.find(|(n, _)| *n == name);
+    found.map(|(_, value)| value.as_str())
+}
+
+/// What the descriptor of the VMDK `layer` says, and that of a new one for `adapter` will not.
+fn lines_lost(layer: &Layer, subformat: &Subformat, adapter: Option<&str>) -> Vec<String> {
+    let Ok(view) = vmdk::view::View::read(layer.files()) else {
+        return Vec::new(); // an extent without a descriptor
+    };
+    let mut lost = Vec::new();
+    let number = |key: &str| view.value(key)?.parse::<u64>().ok();
+    let keys = ["cylinders", "heads", "sectors"];
+    let old = keys.map(|key| number(&format!("ddb.geometry.{key}")));
+    let new = vmdk::view::geometry(layer.size(), adapter);
+    if let [Some(cylinders), Some(heads), Some(sectors)] = old
+        && [cylinders, heads, sectors] != new
+    {
+        lost.push(geometry_lost([cylinders, heads, sectors], new));
+    }
+    let comment = view.value("ddb.comment").unwrap_or_default();
+    if !comment.is_empty() && comment != "vdisk" {
+        lost.push(format!("the comment '{comment}' is not kept"));
+    }
+    if let Some(version) = view.value("ddb.toolsversion") {
+        lost.push(format!(
+            "the version {version} of the tools in the guest is not kept"
+        ));
+    }
+    if view.value("ddb.thinprovisioned") == Some("1") && subformat.name != "vmfs" {
+        lost.push("the mark of thin provisioning is not kept".to_owned());
+    }
+    lost
+}
+
+fn geometry_lost(old: [u64; 3], new: [u64; 3]) -> String {
+    let shown = |[cylinders, heads, sectors]: [u64; 3]| format!("{cylinders}/{heads}/{sectors}");
+    format!(
+        "the geometry (cylinders/heads/sectors) becomes {} and was {}",
+        shown(new),
+        shown(old)
+    )
 }

@@ -140,6 +140,7 @@ impl Plan {
     /// Compares all contents, to say what [`apply`](Self::apply) would write.
     pub fn measure(&self, options: &OpenOptions<'_>, job: &Job<'_>) -> Result<Estimate> {
         let (image, parent) = self.open(options)?;
+        Output::check(&self.output, &self.output_options(&image, &parent, false))?;
         let mut counting = Counting::new("");
         let recorded = self.write(&image, &parent, &mut counting, job)?;
         Ok(Estimate {
@@ -160,22 +161,7 @@ impl Plan {
             false => None,
         };
         let sha256 = hash::digest(&image, job)?;
-        let own: Vec<_> = image
-            .top()
-            .files()
-            .iter()
-            .filter_map(|f| f.tag.id)
-            .collect();
-        let inputs = image
-            .files()
-            .chain(parent.files())
-            .filter_map(|f| f.tag.id)
-            .filter(|id| !self.in_place || !own.contains(id));
-        let output_options = OutputOptions {
-            force: self.in_place || self.force,
-            sync,
-            inputs: inputs.collect(),
-        };
+        let output_options = self.output_options(&image, &parent, sync);
         let mut output = Output::create(&self.output, output_options)?;
         let recorded = self.write(&image, &parent, &mut output, job)?;
         let layer = output.layer(self.format()?)?;
@@ -199,6 +185,22 @@ impl Plan {
 
     fn format(&self) -> Result<&'static dyn Format> {
         format::named(&self.format)
+    }
+
+    /// What may be replaced: the image by the new one, if that goes in its place, and else no input.
+    fn output_options(&self, image: &Chain, parent: &Chain, sync: bool) -> OutputOptions {
+        let own = image.top().files().iter().filter_map(|f| f.tag.id);
+        let own: Vec<_> = own.collect();
+        let inputs = image
+            .files()
+            .chain(parent.files())
+            .filter_map(|f| f.tag.id)
+            .filter(|id| !self.in_place || !own.contains(id));
+        OutputOptions {
+            force: self.in_place || self.force,
+            sync,
+            inputs: inputs.collect(),
+        }
     }
 
     /// Fails if a file is not as it was when this was planned.

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
-    /// It has the identity that the child records.
+    /// It has the identity that the child records. Of a VHD, that is less than a proof: it stays when
+    /// the VHD is written to. So it counts only where the old parent is not there to be compared.
     Identity,
     /// The child reads the same over it as over the old parent, which was compared.
     Contents,
@@ -60,33 +61,38 @@ pub fn plan(
     let wanted = wanted(&layer)?.clone();
     child::check(parent, layer.format())?;
     child::refuse_loop(parent, &layer)?;
-    let proof = if wanted.is(parent.top().facts()) {
-        Proof::Identity
-    } else if reads_the_same(layer, parent, options, job)? {
-        Proof::Contents
-    } else if accept {
-        Proof::Accepted
-    } else {
-        let named = wanted.identity.map_or_else(
-            || "a parent without an identity".to_owned(),
-            |identity| identity.to_string(),
-        );
-        let facts = parent.top().facts();
-        let has = wanted.sees(facts.identity, facts.other_identity);
-        let has = has.map_or("none".to_owned(), |identity| identity.to_string());
-        let detail = format!(
-            "'{}' has {has}, but the image was made from {named}, and nothing shows that both read the same; nothing was written",
-            parent.top().path().display()
-        );
-        return Err(Error::new(ErrorKind::Conflict, "new parent", detail).path(path));
+    let same_identity = wanted.is(parent.top().facts());
+    // A VHD keeps its unique ID when it is written to.
+    let keeps_identity = layer.format().name() == "vhd";
+    let same_contents = match same_identity && !keeps_identity {
+        true => None,
+        false => reads_the_same(layer, parent, options, job)?,
+    };
+    let proof = match (same_identity, same_contents) {
+        (_, Some(true)) => Proof::Contents,
+        (true, None) => Proof::Identity,
+        _ if accept => Proof::Accepted,
+        (true, Some(false)) => {
+            let detail = format!(
+                "'{}' has the recorded unique ID, but was written to since or the old parent was: the image reads as something else over it; nothing was written",
+                parent.top().path().display()
+            );
+            return Err(Error::new(ErrorKind::Conflict, "new parent", detail).path(path));
+        }
+        (false, _) => return Err(stranger(&wanted, parent.top(), path)),
     };
     let place = place(&wanted, parent.top(), path, absolute)?;
     let mut warnings = Vec::from_iter(place.warning);
-    if proof == Proof::Accepted {
-        warnings.push(
+    match proof {
+        Proof::Accepted => warnings.push(
             "the new parent is not the one that the image was made from: it may read as something else"
                 .to_owned(),
-        );
+        ),
+        Proof::Identity if keeps_identity => warnings.push(
+            "a VHD keeps its unique ID when it is written to, and the old parent is not there to compare: only the ID says that the new one is the same"
+                .to_owned(),
+        ),
+        Proof::Identity | Proof::Contents => {}
     }
     Ok(Plan {
         image: Stamp::of(path)?,
@@ -95,6 +101,23 @@ pub fn plan(
         proof,
         warnings,
     })
+}
+
+/// The error for a new parent that is neither by its identity nor by its contents the one that the
+/// image at `path` wants.
+fn stranger(wanted: &ParentRef, parent: &Layer, path: &Path) -> Error {
+    let named = wanted.identity.map_or_else(
+        || "a parent without an identity".to_owned(),
+        |identity| identity.to_string(),
+    );
+    let facts = parent.facts();
+    let has = wanted.sees(facts.identity, facts.other_identity);
+    let has = has.map_or("none".to_owned(), |identity| identity.to_string());
+    let detail = format!(
+        "'{}' has {has}, but the image was made from {named}, and nothing shows that both read the same; nothing was written",
+        parent.path().display()
+    );
+    Error::new(ErrorKind::Conflict, "new parent", detail).path(path)
 }
 
 /// The parent that `layer` records.
@@ -111,22 +134,23 @@ fn place(wanted: &ParentRef, parent: &Layer, path: &Path, absolute: bool) -> Res
     Place::of(path, parent.path(), identity, absolute)
 }
 
-/// True if the old parent of `layer` is there, and `layer` reads the same over it and over `parent`.
+/// True if `layer` reads the same over its old parent and over `parent`; `None` if the old parent is
+/// not there.
 fn reads_the_same(
     layer: Layer,
     parent: &Chain,
     options: &OpenOptions<'_>,
     job: &Job<'_>,
-) -> Result<bool> {
+) -> Result<Option<bool>> {
     let (layers, trouble) = ancestors(layer, options);
     let Ok(chain) = Chain::new(layers) else {
-        return Ok(false);
+        return Ok(None);
     };
     match (chain.layers().first(), chain.below(1)) {
         (Some(layer), Some(old)) if trouble.is_none() => {
-            child::reads_alike(layer, &old, parent, job)
+            child::reads_alike(layer, &old, parent, job).map(Some)
         }
-        _ => Ok(false),
+        _ => Ok(None),
     }
 }
 

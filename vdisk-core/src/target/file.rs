@@ -79,7 +79,10 @@ pub(super) fn start(path: &Path, options: &OutputOptions) -> Result<(Unpublished
 
 /// The path to write, links followed, and the permissions of the file there, after all checks that
 /// can be made before work starts.
-fn check(path: &Path, options: &OutputOptions) -> Result<(PathBuf, Option<fs::Permissions>)> {
+pub(super) fn check(
+    path: &Path,
+    options: &OutputOptions,
+) -> Result<(PathBuf, Option<fs::Permissions>)> {
     // It holds what the old files of an image were, which still may be wanted.
     refuse_unfinished(path)?;
     let usage = |detail: &str| Err(Error::new(ErrorKind::Usage, "output", detail).path(path));

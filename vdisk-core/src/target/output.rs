@@ -5,7 +5,7 @@
 
 use super::{
     Target,
-    file::{Unpublished, Writing, folder_of, start},
+    file::{Unpublished, Writing, check, folder_of, start},
 };
 use crate::{
     Error, ErrorKind, Format, InFile, Layer, OpenOptions, Reference, Resolver, Result,
@@ -82,6 +82,14 @@ impl Output {
             linked: path.is_symlink(),
             options,
         })
+    }
+
+    /// Fails as [`create`](Self::create) would, and writes nothing: for what is only planned.
+    pub fn check(path: &Path, options: &OutputOptions) -> Result<()> {
+        let (path, _) = check(path, options)?;
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::access(folder_of(&path), access)
+            .map_err(|e| Error::io("create", e.into()).path(path))
     }
 
     /// The finished image as it will be, opened before anybody else can find it: to look at it

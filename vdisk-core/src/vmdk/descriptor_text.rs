@@ -51,7 +51,7 @@ pub(super) fn text(spec: &Spec<'_>, extents: &[ExtentText]) -> Result<String> {
             (cid_of(parent)?, line)
         }
     };
-    let adapter = adapter(spec.options.adapter.as_deref().unwrap_or("lsilogic"))?;
+    let adapter = adapter(spec.options.adapter.as_deref().unwrap_or(ADAPTER))?;
     let Geometry {
         cylinders,
         heads,
@@ -126,6 +126,9 @@ pub(super) fn long_id(ids: &Ids) -> String {
     let random = crate::ops::hash::hex(ids.uuid.get(..12).unwrap_or_default());
     format!("{random}{:08x}", ids.cid)
 }
+
+/// The one that a descriptor names if nobody chose another.
+pub(super) const ADAPTER: &str = "lsilogic";
 
 /// Adapters that a descriptor can name, as VMware's products spell them.
 pub(crate) const ADAPTERS: [&str; 6] = [

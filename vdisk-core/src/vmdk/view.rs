@@ -6,10 +6,18 @@
 pub(crate) use super::descriptor_text::ADAPTERS;
 use super::{
     descriptor::{Descriptor, NO_PARENT},
+    descriptor_text::{ADAPTER, Geometry, adapter},
     disk_structs::{FLAG_COMPRESSED, FLAG_MARKERS, FLAG_REDUNDANT, GD_AT_END, MAGIC, SparseHeader},
     embedded_descriptor,
 };
 use crate::{Result, storage::ImageFile, units::Sectors};
+
+/// Cylinders, heads and sectors of the geometry that a new image of `size` bytes records.
+pub(crate) fn geometry(size: u64, name: Option<&str>) -> [u64; 3] {
+    let adapter = adapter(name.unwrap_or(ADAPTER)).unwrap_or(ADAPTER);
+    let geometry = Geometry::of(Sectors::holding(size).0, adapter);
+    [geometry.cylinders, geometry.heads, geometry.sectors]
+}
 
 /// The descriptor and the headers of a VMDK.
 pub(crate) struct View {

@@ -11,7 +11,10 @@ use crate::{
     ui::Ui,
 };
 use report::{Action, Image, SplitReport};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 use vdisk_core::{
     Chain, Disk, Error, ErrorKind, Result, format,
     ops::{
@@ -27,14 +30,15 @@ use vdisk_core::{
 /// then on. A VMDK can have VMDK children, a VHDX VHDX children, a VHD or a raw disk VHD children.
 ///
 /// With --all, does so with every full disk directly in a folder: disk.vmdk gets
-/// disk.thin.vmdk beside it, and disk.raw gets disk.raw.thin.vmdk. Images that would not get smaller are left. With --replace the child
-/// takes the place, the name and the identity of the image, in one step; this is done only for
-/// images of the base's own format that are one file. One bad image does not stop the others: the
-/// exit code is 1 then.
+/// disk.thin.vmdk beside it, and disk.raw gets disk.raw.thin.vmdk. Images that would not get smaller
+/// are left, and so are copies that have the identity of the base, and those whose child's name is
+/// taken: nothing is replaced. With --replace the child takes the place, the name and the identity of
+/// the image, in one step; this is done only for images of the base's own format that are one file of
+/// one name. One bad image does not stop the others: the exit code is 1 then.
 ///
 /// JSON: schema, base, dry_run, images (image, action (written, replaced, would-write,
 /// would-replace, left, failed), reason, output, sha256, stored_before, stored_size (with --dry-run
-/// about), smaller_by, recorded_bytes), smaller_by (of all).
+/// about), smaller_by, recorded_bytes), smaller_by (of all), freed_size (what --replace frees).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The image to split; it stays as it is
@@ -47,13 +51,13 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "CHILD", required_unless_present_any = ["all", "dry_run"])]
     output: Option<PathBuf>,
     /// Split every full disk directly in this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "force"])]
     all: Option<PathBuf>,
     /// Put the children in the place of the images, which are gone then
     #[arg(
         long,
         requires = "all",
-        conflicts_with_all = ["format", "subformat", "block_size", "adapter", "profile", "reproducible", "force"]
+        conflicts_with_all = ["format", "subformat", "block_size", "adapter", "profile", "reproducible"]
     )]
     replace: bool,
     /// Show what would be won, and do nothing
@@ -76,6 +80,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         dry_run: args.dry_run,
         images: Vec::new(),
         smaller_by: 0,
+        freed_size: 0,
+        replace: args.replace,
     };
     match (&args.image, &args.all) {
         (Some(image), _) => {
@@ -88,8 +94,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         (None, Some(folder)) => all(args, &base, folder, &mut report, ui)?,
         (None, None) => {} // refused by the parser
     }
-    let smaller_by = |i: &Image| i.output.as_ref().and(i.smaller_by).unwrap_or(0);
-    report.smaller_by = report.images.iter().map(smaller_by).sum();
+    report.add_up();
     match args.dry_run {
         true => ui.print(&report)?,
         false => ui.summary(&report)?,
@@ -109,18 +114,28 @@ fn all(
     // Otherwise each image would fail for the same reason.
     ops::child::check(base, format::named(child_format(base))?)?;
     let resolver = args.input.resolver();
+    let mut children = HashSet::new();
     let found = ops::split::images(folder, base, &args.input.options(&resolver))?;
     for found in found {
         ui.check_stop()?;
         let path = found.path().to_owned();
         let done = match found {
             Found::Disk(_) if args.replace => replace(args, base, &path, ui),
-            Found::Disk(_) => one(args, base, &path, &beside(&path, base), true, ui),
+            Found::Disk(_) => {
+                let output = beside(&path, base);
+                match taken(&output, &children) {
+                    Some(reason) => Ok(Image::left(&path, reason)),
+                    None => one(args, base, &path, &output, true, ui),
+                }
+            }
             Found::Left(_, reason) => Ok(Image::left(&path, reason.to_owned())),
             Found::Bad(_, error) => Err(error),
         };
         report.images.push(match done {
-            Ok(image) => image,
+            Ok(image) => {
+                children.extend(image.output.clone());
+                image
+            }
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => Image {
                 action: Action::Failed,
@@ -129,6 +144,16 @@ fn all(
         });
     }
     Ok(())
+}
+
+/// Why no child gets the name `output`: originals and earlier children keep theirs.
+fn taken(output: &Path, children: &HashSet<String>) -> Option<String> {
+    let name = output.file_name().unwrap_or_default().display();
+    if children.contains(&shown(output)) {
+        return Some(format!("{name} is the child of another image"));
+    }
+    let exists = output.symlink_metadata().is_ok();
+    exists.then(|| format!("{name} exists already"))
 }
 
 /// The format that children of `base` have.
@@ -179,9 +204,10 @@ fn one(
         output: Some(shown(output)),
         sha256: Some(hash::hex(&digest)),
         stored_before: Some(stored),
+        replaceable: ops::split::reason_to_keep(disk.top(), shape.format)?.is_none(),
+        reason: None,
         ..Image::left(image, String::new())
     };
-    report.reason = None;
     let fill = |mut destination: crate::output::Destination, ui: &Ui| {
         let digest = || Ok(digest);
         let recorded = child::fill(
@@ -195,13 +221,16 @@ fn one(
         )?;
         Ok::<_, Error>((destination, recorded))
     };
+    let inputs = ids(disk.files().chain(base.files()));
     if args.dry_run {
+        if thrifty || args.output.is_some() {
+            args.write.check(output, inputs)?;
+        }
         let (destination, counting) = args.write.rehearse(output, shape)?;
         report.recorded_bytes = Some(fill(destination, ui)?.1);
         report.action = Action::WouldWrite;
         return Ok(report.against(counting.stored(), thrifty));
     }
-    let inputs = ids(disk.files().chain(base.files()));
     let destination = args.write.begin(output, shape, inputs, ui)?;
     let (mut destination, recorded) = fill(destination, ui)?;
     report.recorded_bytes = Some(recorded);
@@ -219,14 +248,9 @@ fn one(
 /// Puts a child in the place of `image`.
 fn replace(args: &Args, base: &Chain, image: &Path, ui: &Ui) -> Result<Image> {
     let disk = args.input.open_metadata(image, ui)?;
-    let (own, wanted) = (disk.top().format().name(), child_format(base));
-    if own != wanted {
-        let reason = format!("is {own}, and a child of the base is {wanted}");
+    let wanted = format::named(child_format(base))?;
+    if let Some(reason) = ops::split::reason_to_keep(disk.top(), wanted)? {
         return Ok(Image::left(image, reason));
-    }
-    if disk.top().files().len() > 1 {
-        let reason = "consists of several files, which cannot be replaced in one step";
-        return Ok(Image::left(image, reason.to_owned()));
     }
     let wish = Wish {
         absolute: args.absolute_parent,
@@ -246,6 +270,7 @@ fn replace(args: &Args, base: &Chain, image: &Path, ui: &Ui) -> Result<Image> {
         reason: None,
         output: Some(shown(image)),
         stored_before: Some(plan.stored_before),
+        replaceable: true,
         ..Image::left(image, String::new())
     };
     if args.dry_run {

@@ -20,6 +20,20 @@ pub(super) struct SplitReport {
     pub(super) images: Vec<Image>,
     /// Bytes on the medium, of all.
     pub(super) smaller_by: i64,
+    /// The same of those that --replace puts in the place of their images.
+    pub(super) freed_size: i64,
+    #[serde(skip)]
+    pub(super) replace: bool,
+}
+
+impl SplitReport {
+    /// Adds up what the images say.
+    pub(super) fn add_up(&mut self) {
+        let smaller_by = |i: &Image| i.output.as_ref().and(i.smaller_by).unwrap_or(0);
+        self.smaller_by = self.images.iter().map(smaller_by).sum();
+        let replaceable = self.images.iter().filter(|i| i.replaceable);
+        self.freed_size = replaceable.map(smaller_by).sum();
+    }
 }
 
 /// What became of an image.
@@ -47,6 +61,9 @@ pub(super) struct Image {
     pub(super) stored_size: Option<u64>,
     pub(super) smaller_by: Option<i64>,
     pub(super) recorded_bytes: Option<u64>,
+    /// Its child can be put in its place.
+    #[serde(skip)]
+    pub(super) replaceable: bool,
 }
 
 impl Image {
@@ -61,6 +78,7 @@ impl Image {
             stored_size: None,
             smaller_by: None,
             recorded_bytes: None,
+            replaceable: false,
         }
     }
 
@@ -88,8 +106,12 @@ impl Report for SplitReport {
             image.text(out)?;
         }
         if self.images.len() > 1 {
-            let would = if self.dry_run { "would be " } else { "" };
-            writeln!(out, "{} {would}saved", amount(self.smaller_by))?;
+            let freed = match (self.replace, self.dry_run) {
+                (true, false) => "freed",
+                (true, true) => "would be freed",
+                (false, _) => "would be freed by --replace",
+            };
+            writeln!(out, "{} {freed}", amount(self.freed_size))?;
         }
         if self.images.is_empty() {
             writeln!(out, "no images")?;
@@ -104,8 +126,11 @@ impl Image {
         if let Some(reason) = &self.reason {
             let reason = printable(reason);
             return match self.action {
-                // An error names the file itself.
-                Action::Failed => writeln!(out, "failed: {reason}"),
+                Action::Failed => {
+                    // An error may name the file itself.
+                    let named = reason.strip_prefix(&format!("{image}: "));
+                    writeln!(out, "{image}: failed: {}", named.unwrap_or(&reason))
+                }
                 _ => writeln!(out, "{image}: left: {reason}"),
             };
         }
@@ -116,7 +141,7 @@ impl Image {
         let output = self.output.as_deref().unwrap_or_default();
         writeln!(
             out,
-            "{image} -> {}: {} {would}recorded, {} instead of {} stored, {} {would}saved",
+            "{image} -> {}: {} {would}recorded, {} instead of {} stored, smaller by {}",
             printable(output),
             both(self.recorded_bytes.unwrap_or(0)),
             human(self.stored_size.unwrap_or(0)),

@@ -10,6 +10,8 @@ mod links;
 mod repair;
 mod walk;
 
+pub(super) use walk::is_ours;
+
 pub use repair::{Left, Repair, RepairPlan};
 
 use crate::{

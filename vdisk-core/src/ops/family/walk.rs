@@ -191,7 +191,7 @@ fn is_worth_a_word(path: &Path, error: &Error) -> bool {
 }
 
 /// Files that programs leave beside images: backups, parts of outputs, locks.
-pub(super) fn is_ours(name: &OsStr) -> bool {
+pub(in crate::ops) fn is_ours(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let digits = name.iter().rev().take_while(|b| b.is_ascii_digit()).count();
     let stem = name
