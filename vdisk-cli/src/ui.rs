@@ -261,12 +261,17 @@ fn hint(error: &Error) -> Option<&'static str> {
         (ErrorKind::Usage, "output") if error.to_string().ends_with("exists already") => {
             Some("--force replaces it")
         }
+        (ErrorKind::Unsupported, "image") if error.to_string().contains("cannot be resized") => {
+            Some(
+                "vdisk convert -o FILE writes an image of a kind that can, such as monolithicSparse; resize that",
+            )
+        }
         (ErrorKind::Unsupported, "image") if error.to_string().contains("written to in place") => {
             Some("--to-new OUT writes what it would become to a new image")
         }
-        (ErrorKind::Io, "open for writing") => {
-            Some("--to-new OUT of vdisk commit writes what it would become to a new image")
-        }
+        (ErrorKind::Io, "open for writing") => Some(
+            "a file that is changed in place must be writable; vdisk convert -o FILE writes a copy",
+        ),
         (ErrorKind::Conflict, "children") => Some(
             "--to-new OUT leaves all images as they are; --orphan-siblings gives the other ones up",
         ),
@@ -275,6 +280,14 @@ fn hint(error: &Error) -> Option<&'static str> {
         ),
         (ErrorKind::Usage, "size") if error.to_string().contains("must be resized first") => {
             Some("vdisk resize IMAGE --size SIZE makes it longer")
+        }
+        (ErrorKind::Conflict, "backup") => {
+            Some("--fix-gpt moves it to the new end; --force cuts it off all the same")
+        }
+        (ErrorKind::Conflict, "partition table")
+            if error.to_string().contains("other images rely") =>
+        {
+            Some("--force moves it all the same, and orphans them")
         }
         (ErrorKind::Conflict, "cut") => Some("--force cuts it off all the same"),
         (ErrorKind::Conflict, "conflict") => {

@@ -487,3 +487,18 @@ fn a_commit_that_was_killed_is_finished_or_taken_back() {
         }
     }
 }
+
+#[test]
+fn siblings_are_also_beside_the_file_that_a_link_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("real")).unwrap();
+    fs::write(folder.join("a.raw"), vec![7; 1 << 20]).unwrap();
+    vdisk(folder, &["convert", "a.raw", "-o", "real/p.vhd"]).good();
+    vdisk(folder, &["clone", "real/p.vhd", "-o", "real/other.vhd"]).good();
+    std::os::unix::fs::symlink("real/p.vhd", folder.join("p.vhd")).unwrap();
+    vdisk(folder, &["clone", "real/p.vhd", "-o", "c.vhd"]).good();
+    let said = commit(folder, &["c.vhd", "--parent", "p.vhd"]);
+    assert_eq!(said.code, Some(3), "{said:#?}");
+    assert!(said.err.contains("other.vhd"), "{said:#?}");
+}

@@ -95,6 +95,19 @@ fn an_empty_disk_needs_no_image() {
 }
 
 #[test]
+fn a_disk_that_fits_only_while_it_is_not_full_has_no_full_size() {
+    let folder = Folder::new();
+    let json = folder
+        .run("measure --size 4T --format vmdk --json")
+        .code(0)
+        .json();
+    assert!(json["fully_allocated_size"].is_null(), "{json}");
+    folder.run("create a.vmdk --size 4T").code(0);
+    let real = folder.path("a.vmdk").metadata().unwrap().len();
+    assert_eq!(json["file_size"], real);
+}
+
+#[test]
 fn a_large_compressed_image_is_an_estimate() {
     let folder = Folder::new();
     // 80 MiB: more than is compressed whole.

@@ -121,12 +121,49 @@ fn resize_refuses_what_makes_no_sense() {
     folder
         .run("convert a.raw -o s.vmdk --subformat streamOptimized")
         .code(0);
-    folder.run("resize s.vmdk --size 12M").code(2);
+    folder
+        .run("resize s.vmdk --size 12M")
+        .code(2)
+        .says("hint: vdisk convert -o FILE");
+    folder
+        .run("resize a.raw --size 0")
+        .code(2)
+        .says("a disk cannot have 0 bytes");
     folder
         .run("resize a.raw --size 9M")
         .code(0)
         .prints("has 9 MiB (9437184 bytes) already");
     assert_eq!(folder.names(), ["a.raw", "s.vmdk"]);
+}
+
+#[test]
+fn what_is_cut_by_force_is_named() {
+    let folder = Folder::new();
+    let mut bytes = vec![0; 9 * MIB];
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    // Linux, from sector 2048 to 12,288.
+    bytes[450] = 0x83;
+    bytes[454..462].copy_from_slice(&[0, 8, 0, 0, 0, 0x28, 0, 0]);
+    bytes[5 * MIB..5 * MIB + 4].copy_from_slice(b"data");
+    folder.write("a.raw", &bytes);
+    folder.run("convert a.raw -o p.vhd").code(0);
+    folder.run("clone p.vhd -o c.vhd").code(0);
+    folder.run("resize p.vhd --size 6M --dry-run").code(3);
+    folder
+        .run("resize p.vhd --size 5M")
+        .code(3)
+        .says("the last partition ends at byte 6291456");
+    let ran = folder.run("resize p.vhd --size 5M --force --json").code(0);
+    let json = ran.json();
+    ran.says("partition 1, from byte 1048576 to 6291456")
+        .says("512 bytes of data lie in what is cut off")
+        .says("these children are orphaned: ./c.vhd");
+    assert_eq!(json["data_size"], 512);
+    assert_eq!(json["cut_partitions"][0]["end"], 6 * MIB);
+    let info = folder.run("info p.vhd --json").code(0).json();
+    assert_eq!(json["identity"]["to"], info["identity"]);
+    assert_ne!(json["identity"]["from"], info["identity"]);
+    folder.run("hash c.vhd").code(2);
 }
 
 #[test]

@@ -158,16 +158,17 @@ struct CommitReport {
     dry_run: bool,
 }
 
+/// An image and who it is and will be.
 #[derive(Serialize)]
-struct Renewed {
+pub(crate) struct Renewed {
     path: String,
-    from: String,
-    to: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
 }
 
 impl Renewed {
     /// `None` for a format that records no identity.
-    fn of(renewal: &Renewal) -> Option<Self> {
+    pub(crate) fn of(renewal: &Renewal) -> Option<Self> {
         Some(Self {
             path: shown(&renewal.path),
             from: renewal.from?.to_string(),
@@ -203,7 +204,8 @@ impl Report for CommitReport {
         if self.zero_size > 0 {
             write!(out, " and {} of zeros", both(self.zero_size))?;
         }
-        writeln!(out, " in {} ranges into {target}", self.ranges)?;
+        let ranges = if self.ranges == 1 { "range" } else { "ranges" };
+        writeln!(out, " in {} {ranges} into {target}", self.ranges)?;
         for between in self.layers.iter().skip(1) {
             writeln!(out, "with what {} records", printable(between))?;
         }

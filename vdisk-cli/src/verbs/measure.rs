@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Chain, Disk, Format, Ids, ImageWriter, Result,
+    Chain, Disk, ErrorKind, Format, Ids, ImageWriter, Result,
     ops::{Resized, measure},
     printable,
     target::FileSize,
@@ -30,7 +30,7 @@ use vdisk_core::{
 ///
 /// JSON: schema, input, format, subformat, virtual_size, added_size, file_size (of all files
 /// together), stored_size (what is not holes; null if unknown), fully_allocated_size (of a full
-/// disk; null if that depends on compression), exact, error_bytes, files (name, size, stored).
+/// disk; null if that depends on compression, or if none of that size can be full), exact, error_bytes, files (name, size, stored).
 #[derive(clap::Args)]
 #[command(group(
     ArgGroup::new("wanted").args(["format", "subformat", "output", "profile"]).required(true).multiple(true)
@@ -97,7 +97,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         Some(disk) => measure::copy(&Resized::new(disk, size), writer, &job),
         None => writer.finish().map(|()| None),
     })?;
-    let (full, files_full) = files(&|writer| Ok(measure::fill(size, writer, &job)?.then_some(0)))?;
+    let full = match files(&|writer| Ok(measure::fill(size, writer, &job)?.then_some(0))) {
+        Ok((full, files)) => full.map(|_| total(&files)),
+        // The disk fits as it is, but not full of data.
+        Err(error) if error.kind() == ErrorKind::Unsupported => None,
+        Err(error) => return Err(error),
+    };
     ui.print(&MeasureReport {
         schema: 1,
         input: args.source.as_deref().map(shown),
@@ -107,7 +112,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         added_size: size.saturating_sub(old_size),
         file_size: total(&files_now),
         stored_size: files_now.iter().map(|f| f.stored).sum(),
-        fully_allocated_size: full.map(|_| total(&files_full)),
+        fully_allocated_size: full,
         exact: error.is_none(),
         error_bytes: error.unwrap_or(0),
         files: files_now,
@@ -134,7 +139,8 @@ struct MeasureReport {
     file_size: u64,
     /// Bytes of them that are not holes; null if they are too many to remember.
     stored_size: Option<u64>,
-    /// Bytes of all files if the disk were full; null if that depends on compression.
+    /// Bytes of all files if the disk were full; null if that depends on compression, or if the
+    /// format cannot hold that much.
     fully_allocated_size: Option<u64>,
     /// False for an estimate.
     exact: bool,

@@ -5,6 +5,7 @@
 //! before both checksums are right.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::resize::Partition;
 use crate::{Disk, Error, ErrorKind, Result, limits, units::buffer_len};
 use flate2::Crc;
 use std::ops::Range;
@@ -145,6 +146,20 @@ impl Gpt {
         Ok(None)
     }
 
+    /// True if the last sectors of `disk` hold an intact backup, wherever the primary is.
+    pub fn backup_at_end(disk: &dyn Disk) -> Result<bool> {
+        for sector_size in [u64::from(disk.sector_size()), 4096] {
+            let sectors = disk.size().checked_div(sector_size).unwrap_or(0);
+            let header = Header::read(disk, sector_size, sectors.saturating_sub(1))?;
+            if let Some(header) = header
+                && header.entries(disk, sector_size)?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Bytes of the sectors in which the table counts.
     pub fn sector_size(&self) -> u64 {
         self.sector_size
@@ -182,27 +197,33 @@ impl Gpt {
 
     /// First byte after the last partition.
     pub fn used(&self) -> u64 {
+        self.partitions().map(|p| p.end).max().unwrap_or(0)
+    }
+
+    /// The partitions, in the order of their numbers.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + '_ {
         let size = usize::try_from(self.primary.entry_size).unwrap_or(usize::MAX);
-        let ends = self.entries.chunks_exact(size.max(1)).filter_map(|entry| {
+        let entries = (1..).zip(self.entries.chunks_exact(size.max(1)));
+        entries.filter_map(|(number, entry)| {
             let taken = entry.get(..16)?.iter().any(|b| *b != 0);
             let end = u64_at(entry, 40)?.saturating_add(1);
-            taken.then_some(end.saturating_mul(self.sector_size))
-        });
-        ends.max().unwrap_or(0)
+            taken.then_some(Partition {
+                number,
+                start: u64_at(entry, 32)?.saturating_mul(self.sector_size),
+                end: end.saturating_mul(self.sector_size),
+            })
+        })
     }
 
     /// What makes this the table of a disk of `size` bytes: the backup at its new end, and zeros
-    /// where it was; both headers, and the sector that protects the disk from older programs.
+    /// where it was; both headers, and the sector that protects the disk from older programs. A
+    /// backup that is missing or damaged is made anew; what lies in its place then stays.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) if the backup is missing or damaged, or if the partitions
-    /// reach into the sectors that it needs.
+    /// [`Conflict`](ErrorKind::Conflict) if the partitions reach into the sectors that the backup
+    /// needs.
     pub fn moved_to(&self, size: u64) -> Result<Vec<Change>> {
         let fail = |detail: String| Error::new(ErrorKind::Conflict, "partition table", detail);
-        let Some(backup) = &self.backup else {
-            let detail = "has no intact backup where its header says that it is";
-            return Err(fail(detail.to_owned()));
-        };
         let sectors = size.checked_div(self.sector_size).unwrap_or(0);
         let last = sectors.checked_sub(1);
         let entries = last.and_then(|last| last.checked_sub(self.entry_sectors()));
@@ -225,6 +246,7 @@ impl Gpt {
             return Err(fail(detail));
         };
         let primary = self.primary.at(1, last, usable, self.primary.entries)?;
+        let backup = self.backup.as_ref().unwrap_or(&self.primary);
         let backup = backup.at(last, 1, usable, entries)?;
         let mut changes = Vec::new();
         for old in self.backup().into_iter().filter(|old| old.end <= size) {

@@ -19,6 +19,7 @@ pub mod hash;
 mod in_place;
 pub mod like;
 mod lineage;
+mod mbr;
 pub mod measure;
 pub mod merge;
 pub mod merge_plan;

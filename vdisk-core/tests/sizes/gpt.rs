@@ -196,25 +196,41 @@ fn partitions_and_damaged_tables_stop_it() {
     assert!(table.has_backup && !table.fits);
     assert!(plan(&path, fixed(10 * MIB)).unwrap().gpt.unwrap().fits);
     let total = old.len() / 512;
-    for (at, text) in [
-        (512 + 60, "no intact GUID partition table"), // the disk's GUID in the primary
-        (1024 + 200, "no intact GUID partition table"), // an entry
-        ((total - 1) * 512 + 60, "no intact backup"),
-        ((total - 33) * 512 + 200, "no intact backup"),
+    for at in [
+        512 + 60,   // the disk's GUID in the primary
+        1024 + 200, // an entry
     ] {
         let mut damaged = old.clone();
         damaged[at] ^= 1;
-        fs::write(&path, damaged).unwrap();
-        conflict(fixed(12 * MIB), text);
+        fs::write(&path, &damaged).unwrap();
+        conflict(fixed(12 * MIB), "only its backup at the end");
+        // The backup is data like any other then.
+        conflict(wish(16_034 * 512), "would be cut off, and is not zero");
         // Without the wish, the disk may grow.
         resize(&path, wish(12 * MIB as u64)).unwrap();
+        conflict(fixed(12 * MIB), "no intact GUID partition table");
+    }
+    // A damaged backup is made anew, at the old end and at a new one; what was there stays.
+    for at in [(total - 1) * 512 + 60, (total - 33) * 512 + 200] {
+        let mut damaged = old.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        resize(&path, fixed(9 * MIB)).unwrap();
+        assert!(fs::read(&path).unwrap() == old, "{at}");
+        fs::write(&path, &damaged).unwrap();
+        resize(&path, fixed(12 * MIB)).unwrap();
+        let mut new = disk(12 * MIB, 512, 2048..=16_000);
+        put(&mut new, (total - 33) * 512, &damaged[(total - 33) * 512..]);
+        assert!(fs::read(&path).unwrap() == new, "{at}");
+        verified(&path);
     }
     // Hostile headers with right checksums: sizes that would need terabytes, or overflow.
-    for (at, value) in [
-        (80, u64::MAX),
-        (72, u64::MAX),
-        (32, u64::MAX / 512),
-        (32, 0),
+    for (at, value, told) in [
+        (80, u64::MAX, Some("only its backup")),
+        (72, u64::MAX, Some("only its backup")),
+        // A backup that cannot be is none.
+        (32, u64::MAX / 512, None),
+        (32, 0, None),
     ] {
         let mut hostile = old.clone();
         put(&mut hostile, 512 + at, &value.to_le_bytes());
@@ -222,8 +238,144 @@ fn partitions_and_damaged_tables_stop_it() {
         let sum = crc(&hostile[512..604]);
         put(&mut hostile, 512 + 16, &sum.to_le_bytes());
         fs::write(&path, hostile).unwrap();
-        conflict(fixed(12 * MIB), "intact");
+        match told {
+            Some(text) => conflict(fixed(12 * MIB), text),
+            None => {
+                resize(&path, fixed(9 * MIB)).unwrap();
+                assert!(fs::read(&path).unwrap() == old, "{at} {value}");
+            }
+        }
     }
+}
+
+#[test]
+fn a_backup_is_not_cut_off_by_accident() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.raw");
+    let old = disk(9 * MIB, 512, 2048..=10_000);
+    let refused = |size: usize, part: &str| {
+        let error = resize(&path, wish(size as u64)).unwrap_err();
+        assert_eq!((error.kind(), error.part()), (ErrorKind::Conflict, part));
+        assert!(fs::read(&path).unwrap() == old);
+    };
+    fs::write(&path, &old).unwrap();
+    refused(7 * MIB, "backup");
+    // There is no room for it.
+    refused(10_010 * 512, "cut");
+    let force = Wish {
+        force: true,
+        ..wish(7 * MIB as u64)
+    };
+    let table = plan(&path, force).unwrap().gpt.unwrap();
+    assert!(table.loses_backup && table.movable);
+    resize(&path, force).unwrap();
+    assert!(fs::read(&path).unwrap() == old[..7 * MIB]);
+    // What was lost can be made anew.
+    resize(&path, fixed(7 * MIB)).unwrap();
+    assert!(fs::read(&path).unwrap() == disk(7 * MIB, 512, 2048..=10_000));
+    // A backup that is not in the cut is not lost.
+    fs::write(&path, &old).unwrap();
+    resize(&path, wish(12 * MIB as u64)).unwrap();
+    resize(&path, wish(10 * MIB as u64)).unwrap();
+}
+
+#[test]
+fn children_stop_a_table_that_moves_and_are_orphaned_by_force() {
+    let old = disk(9 * MIB, 512, 2048..=10_000);
+    let mut done = 0;
+    for (base, child) in super::pairs() {
+        if base.0.name() == "raw" {
+            continue; // records no identity
+        }
+        let stage = super::Stage::new(base, child, &[old.clone(), old.clone()]);
+        let (path, before) = (stage.path(0), stage.files());
+        let resolver = FileResolver::default();
+        let identity = || {
+            let layer = vdisk_core::open_layer(&path, &options(&resolver)).unwrap();
+            layer.facts().identity
+        };
+        let what = format!("{} on {}", child.1.name, base.1.name);
+        let was = identity();
+        // Where nothing changes, nobody is in the way.
+        resize(&path, fixed(9 * MIB)).unwrap();
+        assert!(stage.files() == before, "{what}");
+        for size in [12 * MIB, 7 * MIB] {
+            let error = resize(&path, fixed(size)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{what}");
+            assert!(error.to_string().contains("1."), "{error}");
+            assert!(stage.files() == before, "{what}");
+        }
+        let force = Wish {
+            force: true,
+            ..fixed(12 * MIB)
+        };
+        let planned = plan(&path, force).unwrap();
+        assert_eq!(planned.children, [stage.path(1)]);
+        match planned.apply(
+            &options(&resolver),
+            &vdisk_core::transaction::Files,
+            &vdisk_core::Job::default(),
+        ) {
+            Err(e) if e.kind() == ErrorKind::Unsupported => continue,
+            other => drop(other.unwrap()),
+        }
+        let renewal = planned.renewal.unwrap();
+        assert_eq!((renewal.from, renewal.to), (was, identity()), "{what}");
+        assert_ne!(was, identity(), "{what}");
+        assert!(stage.read(&path).unwrap() == disk(12 * MIB, 512, 2048..=10_000));
+        let error = stage.read(&stage.path(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Reference, "{what}: {error}");
+        done += 1;
+    }
+    assert!(done >= 3, "only {done}");
+}
+
+#[test]
+fn classic_partitions_are_not_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.raw");
+    let mut old = vec![0; 9 * MIB];
+    put(&mut old, 510, &[0x55, 0xaa]);
+    // Linux from sector 2048 on, and one that contains others, up to sector 16,384.
+    for (at, kind, start, count) in [(446, 0x83, 2048u32, 4096u32), (478, 0x0f, 8192, 8192)] {
+        put(&mut old, at + 4, &[kind]);
+        put(&mut old, at + 8, &start.to_le_bytes());
+        put(&mut old, at + 12, &count.to_le_bytes());
+    }
+    fs::write(&path, &old).unwrap();
+    resize(&path, wish(8 * MIB as u64)).unwrap();
+    let error = resize(&path, wish(8 * MIB as u64 - 512)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(
+        error.to_string().contains("ends at byte 8388608"),
+        "{error}"
+    );
+    // Both, and two sectors with data.
+    put(&mut old, 2 * MIB + 700, b"data");
+    put(&mut old, 5 * MIB, b"data");
+    fs::write(&path, &old[..8 * MIB]).unwrap();
+    let found = plan(&path, wish(2 * MIB as u64)).unwrap();
+    let cut: Vec<_> = found
+        .cut
+        .iter()
+        .map(|p| (p.number, p.start, p.end))
+        .collect();
+    assert_eq!(
+        cut,
+        [
+            (1, MIB as u64, 3 * MIB as u64),
+            (3, 4 * MIB as u64, 8 * MIB as u64)
+        ]
+    );
+    assert_eq!(
+        (found.data_at, found.data),
+        (Some(2 * MIB as u64 + 700), 1024)
+    );
+    // A boot sector without a table, whose code lies there.
+    put(&mut old, 446, b"Press any key to restart");
+    fs::write(&path, &old).unwrap();
+    resize(&path, wish(6 * MIB as u64)).unwrap();
+    assert!(fs::read(&path).unwrap() == old[..6 * MIB]);
 }
 
 #[test]

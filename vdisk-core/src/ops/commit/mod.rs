@@ -153,7 +153,8 @@ fn below(chain: &Chain, layers: usize) -> Result<Chain> {
     })
 }
 
-fn renewal(layer: &Arc<Layer>, now: u64) -> Renewal {
+/// A new identity for `layer`.
+pub(super) fn renewal(layer: &Layer, now: u64) -> Renewal {
     let ids = Ids::random(now);
     let from = layer.facts().identity;
     Renewal {
@@ -190,8 +191,12 @@ fn siblings(
 ) -> Result<Vec<PathBuf>> {
     let own: Vec<FileId> = chain.layers().iter().filter_map(|l| l.file_id()).collect();
     let id_of = |path: &Path| fs::metadata(path).ok().map(|m| FileId::of(&m));
+    // Beside the layers, and beside the files that their names are links to.
+    let paths = chain.layers().iter().map(|l| l.path().to_owned());
+    let real = chain.layers().iter().map(|l| l.path().canonicalize());
+    let paths: Vec<PathBuf> = paths.chain(real.flatten()).collect();
+    let of_chain = paths.iter().map(|path| in_place::folder(path));
     let mut folders: Vec<&Path> = Vec::new();
-    let of_chain = chain.layers().iter().map(|l| in_place::folder(l.path()));
     for path in of_chain.chain(wish.folders.iter().map(PathBuf::as_path)) {
         if folders.iter().all(|known| id_of(known) != id_of(path)) {
             folders.push(path);
