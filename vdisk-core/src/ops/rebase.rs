@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Chain, Disk, Error, ErrorKind, Format, InFile, Job, OpenOptions, Result,
     format::{self, Spec},
-    lock, open,
+    open,
     target::{Counting, Output, OutputOptions, Target},
 };
 use serde::{Deserialize, Serialize};
@@ -156,10 +156,6 @@ impl Plan {
     pub fn apply(&self, options: &OpenOptions<'_>, sync: bool, job: &Job<'_>) -> Result<Rebased> {
         let (image, parent) = self.open(options)?;
         // Until the new image has its name, nobody may write to the old one.
-        let _lock = match self.in_place {
-            true => Some(lock::open(self.path())?),
-            false => None,
-        };
         let sha256 = hash::digest(&image, job)?;
         let output_options = self.output_options(&image, &parent, sync);
         let mut output = Output::create(&self.output, output_options)?;
