@@ -311,7 +311,7 @@ fn many_children_of_a_changed_parent_are_told_apart() {
         fs::write(at("base"), image(&before, 1)).unwrap();
         let identity = identity(&at("base"));
         // Each holds one MiB of the four; the parent changes in the second.
-        for part in 0..4 {
+        for (part, id) in (0..4).zip(10..) {
             let mut disk = before.clone();
             disk[part * SIZE..(part + 1) * SIZE].fill(9);
             let spec = ParentSpec {
@@ -321,7 +321,7 @@ fn many_children_of_a_changed_parent_are_told_apart() {
                 modified: 0,
             };
             let parent = Some((&before as &dyn Disk, spec));
-            let bytes = testing::image(format, for_child, &disk, parent, 10 + part as u8).unwrap();
+            let bytes = testing::image(format, for_child, &disk, parent, id).unwrap();
             fs::write(at(&format!("c{part}")), bytes).unwrap();
         }
         fs::rename(at("base"), at("old")).unwrap();
