@@ -461,6 +461,10 @@ fn open(image: &ImageFile, id: FileId) -> Result<Opened> {
     let size = Storage::size(&file)
         .map_err(|e| Error::io("open", e))
         .in_file(named)?;
+    if !metadata.is_file() {
+        let detail = "is a device, and only files are changed in place";
+        return Err(Error::new(ErrorKind::Unsupported, "change", detail).path(named));
+    }
     if metadata.nlink() > 1 {
         let detail = format!(
             "has {} names (hard links), and all would change with it; make a copy first",
