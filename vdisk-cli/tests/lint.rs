@@ -203,10 +203,7 @@ fn wishes_that_contradict_a_profile_are_refused_with_the_rule() {
             "a.vhdx -s 65T --profile hyperv",
             "a.vhdx: virtual size: 65 TiB, but hyperv takes 64 TiB at most: a VHDX holds no more",
         ),
-        (
-            "a.raw -s 513",
-            "a.raw: --size: 513 bytes is not a multiple of 512 bytes",
-        ),
+        ("a.raw -s 513", "513 bytes is not a multiple of 512 bytes"),
         ("a -s 1M", "ova (.ova), raw"),
     ] {
         folder.run(&format!("create {args}")).code(2).says(says);
