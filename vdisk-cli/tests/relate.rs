@@ -842,3 +842,30 @@ fn a_sound_delta_is_no_broken_child() {
     let info = folder.run("info b.raw --json").code(0).json();
     assert!(info["delta"].is_null(), "{info}");
 }
+
+#[test]
+fn flags_and_names_that_contradict_the_work_are_refused() {
+    let folder = Folder::new();
+    folder.write("base.raw", &noise(1, 1 << 20));
+    folder.run("convert base.raw -o base.vmdk").code(0);
+    folder.run("clone base.vmdk -o child.vmdk -q").code(0);
+    let names = folder.names();
+    for (args, says) in [
+        (
+            "split base.vmdk --base base.vmdk --replace -o new.vmdk",
+            "--replace: goes with --all DIR only",
+        ),
+        (
+            "compact base.vmdk -o new.vhd",
+            "new.vhd: output: is named as vhd, and the image is and stays vmdk",
+        ),
+        (
+            "rebase child.vmdk --onto base.vmdk -o new.vhdx",
+            "new.vhdx: output: is named as vhdx, and the image is and stays vmdk",
+        ),
+    ] {
+        folder.run(args).code(2).says(says);
+        assert_eq!(folder.names(), names, "{args}");
+    }
+    folder.run("compact base.vmdk -o new.img").code(0);
+}

@@ -5,7 +5,7 @@
 
 use super::{
     CHUNK, Piece, Resized, Stamp, aligned, changes, child, convert, hash, in_place,
-    like::{LEVEL, Like},
+    like::{self, LEVEL, Like},
     read_range,
     redo::Redo,
     runs, stamp,
@@ -62,6 +62,7 @@ pub struct Copied {
 /// [`Unsupported`](crate::ErrorKind::Unsupported) if no images of its kind are written.
 pub fn copy(chain: &Chain, target: &Target<'_>, job: &Job<'_>) -> Result<Copied> {
     let top = chain.top();
+    like::check_name(top.format(), target.path)?;
     let like = Like::of(top, target.created)?;
     let below = chain.below(1);
     if let Some(below) = &below {

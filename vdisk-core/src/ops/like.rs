@@ -4,13 +4,30 @@
 //! writers can take over stays; the rest, such as a geometry of another program's making, is said.
 
 use crate::{
-    Disk, Error, ErrorKind, Identity, Ids, Layer, Result,
-    format::{Options, Subformat, subformat},
+    Disk, Error, ErrorKind, Format, Identity, Ids, Layer, Result,
+    format::{Options, Subformat, by_extension, subformat},
     vhd, vmdk,
 };
+use std::path::Path;
 
 /// How hard compressed subformats are deflated: as far as it still pays.
 pub(super) const LEVEL: u32 = 6;
+
+/// Fails if the name of the new image `path` stands for another format than `format`. Raw endings
+/// stand for any: `.img` is in use for all.
+pub(super) fn check_name(format: &dyn Format, path: &Path) -> Result<()> {
+    match by_extension(path) {
+        Some(other) if other.name() != format.name() && other.name() != "raw" => {
+            let detail = format!(
+                "is named as {}, and the image is and stays {}",
+                other.name(),
+                format.name()
+            );
+            Err(Error::new(ErrorKind::Usage, "output", detail).path(path))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What the new image is created with.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 
 use super::{
     Stamp, changes, child, hash,
-    like::{LEVEL, Like},
+    like::{self, LEVEL, Like},
     stamp,
 };
 use crate::{
@@ -214,6 +214,9 @@ impl Plan {
             ..*options
         };
         let image = open(self.path(), &options)?;
+        if self.output != self.path() {
+            like::check_name(image.top().format(), &self.output)?;
+        }
         let parent = open(self.parent_path(), &options)?;
         Ok((image, parent))
     }

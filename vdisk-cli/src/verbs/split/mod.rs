@@ -73,6 +73,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
+    if args.replace && args.all.is_none() {
+        // The parser lets this through: the image excludes what it would ask for.
+        let detail = "goes with --all DIR only; one image is left, and its child goes to -o";
+        return Err(Error::new(ErrorKind::Usage, "--replace", detail));
+    }
     let base = args.input.open(&args.base, ui)?;
     let mut report = SplitReport {
         schema: 1,
