@@ -5,6 +5,7 @@
 mod args;
 mod child;
 mod exit;
+mod farm;
 mod interrupted;
 mod output;
 mod profile;

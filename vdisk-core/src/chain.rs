@@ -155,6 +155,13 @@ impl Chain {
         })
     }
 
+    /// What the first `depth` layers record, as a disk that says [`Kind::Absent`] where the layers
+    /// below them decide. With all layers, or more, it is the chain itself.
+    #[must_use]
+    pub fn above(&self, depth: usize) -> Above<'_> {
+        Above { chain: self, depth }
+    }
+
     /// The layers, topmost first. Never empty.
     pub fn layers(&self) -> &[Arc<Layer>] {
         &self.layers
@@ -224,4 +231,10 @@ impl Disk for Chain {
         }
         Ok(())
     }
+}
+
+/// The upper layers of a [`Chain`]: see [`Chain::above`].
+pub struct Above<'a> {
+    chain: &'a Chain,
+    depth: usize,
 }

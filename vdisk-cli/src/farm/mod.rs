@@ -1,0 +1,98 @@
+//! The images that a report is about, and how their fingerprints are got: read from the images, or
+//! from files that hold them.
+
+#[cfg(any())]
+mod candidates;
+
+use crate::{args::InputArgs, ui::Ui};
+use std::path::{Path, PathBuf};
+use vdisk_core::{
+    Result,
+    ops::dedup::{Count, Node},
+};
+
+/// All images, and the segments that they consist of.
+pub(crate) struct Farm {
+    /// The images, in the order of the report.
+    pub(crate) images: Vec<Image>,
+    /// The segments, for the count.
+    pub(crate) nodes: Vec<Node>,
+    /// What could not be read so far.
+    pub(crate) errors: Vec<Trouble>,
+    /// Files in folders that are no images.
+    pub(crate) skipped: u64,
+    /// Bytes that all files take on their medium, parents included, each file once.
+    pub(crate) allocated: u64,
+    /// Size of a fingerprinted block in bytes.
+    pub(crate) unit: u64,
+}
+
+/// One image of the report.
+pub(crate) struct Image {
+    /// How it is named in reports: as the user did, or `HOST:PATH` if fingerprints come from several hosts.
+    pub(crate) name: String,
+    /// Where it lies, or lay.
+    pub(crate) path: PathBuf,
+    /// Its node.
+    pub(crate) node: usize,
+    /// Format of its topmost layer.
+    pub(crate) format: String,
+    /// Layers of its chain.
+    pub(crate) layers: u32,
+    /// Bytes on the medium, without its parents.
+    pub(crate) allocated: u64,
+    /// First bytes of its partitions, ascending.
+    pub(crate) partitions: Vec<u64>,
+    /// First byte of its largest partition.
+    pub(crate) largest_partition: Option<u64>,
+}
+
+/// Something that could not be read.
+#[derive(serde::Serialize, Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) path: String,
+    pub(crate) error: String,
+}
+
+/// How a farm is read.
+pub(crate) struct Reading<'a> {
+    /// Where fingerprints are kept, if anywhere.
+    pub(crate) cache: Option<&'a Path>,
+    /// Average size of chunks in bytes, if they are wanted too.
+    pub(crate) chunks: Option<u32>,
+}
+
+impl Farm {
+    /// The images among `paths` and in the folders there. What cannot be opened is noted and said.
+    pub(crate) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> Result<Self> {
+        let _ = (paths, unit, input, ui);
+        todo!("farm")
+    }
+
+    /// The images whose fingerprints are in the folders `from`.
+    pub(crate) fn load(from: &[PathBuf], ui: &Ui) -> Result<Self> {
+        let _ = (from, ui);
+        todo!("farm")
+    }
+
+    /// Adds the blocks of all images to `count`. What cannot be read is noted, said, and left out of
+    /// the count with all images over it; only a wish to stop, or a count that fails, is an error.
+    pub(crate) fn read(
+        &mut self,
+        count: &mut Count,
+        how: &Reading<'_>,
+        input: &InputArgs,
+        ui: &Ui,
+    ) -> Result<()> {
+        let _ = (count, how, input, ui);
+        todo!("farm")
+    }
+
+    /// The same images, for a count of blocks of `block` bytes that are cut from the start of the
+    /// largest partition of each image, instead of the start of its disk; `None` if all those
+    /// partitions start at a multiple of the block size, or the images cannot be read again.
+    pub(crate) fn shifted(&self, block: u64) -> Option<Self> {
+        let _ = block;
+        todo!("farm")
+    }
+}

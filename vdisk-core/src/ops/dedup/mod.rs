@@ -1,0 +1,77 @@
+//! How much of a set of disks is there more than once: exact, in bounded memory, and for whom.
+//!
+//! Blocks are cut from what the guest sees, at multiples of the block size from the start of the
+//! disk, so the container formats do not hide duplicates. Three steps:
+//!
+//! 1. [`segments`] cuts the chains of all images into segments, so that layers which many images
+//!    share are one segment, read once.
+//! 2. [`scan`] reads what a segment records of its own and makes [`Block`]s of it: a fingerprint
+//!    and a position each. They can be kept, and need not be read again.
+//! 3. [`Count`] takes the blocks of all segments, in any order of segments, and says what is there
+//!    how often. What does not fit its memory is sorted in a temporary file.
+//!
+//! # How clones cost only their own data
+//! Images are numbered so that all images over one segment have consecutive numbers: a *span*. A
+//! block that a segment records counts +1 for its span, and the block of the parent that it hides
+//! counts -1 for the same span. So a base with a thousand clones adds one record for each of its
+//! blocks, and each clone two for each of its own.
+
+mod block;
+mod chunks;
+mod count;
+mod fingerprint;
+mod forest;
+mod outcome;
+mod padded;
+mod pairs;
+mod resolve;
+mod scan;
+mod segments;
+mod sorter;
+mod tally;
+
+pub use block::{Block, Content};
+pub use chunks::chunks;
+pub use count::{Count, LEAST_MEMORY, Options};
+pub use fingerprint::Fingerprint;
+pub use forest::Node;
+pub use outcome::{
+    ChunkCounts, Compression, Counts, ImageCounts, Outcome, Refs, Sampled, SizeCounts,
+};
+pub use padded::Padded;
+pub use pairs::Pairs;
+pub use scan::scan;
+pub use segments::{Segment, segments};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Largest block size accepted, in bytes.
+pub const LARGEST_BLOCK: u64 = 16 << 20;
+
+/// The size of the blocks that are hashed, in bytes, wherever the block size is a multiple of it:
+/// the fingerprint of a larger block is that of its units' fingerprints.
+pub const UNIT: u64 = 4096;
+
+/// The size of the blocks that are hashed for a report on blocks of `block` bytes: [`UNIT`], or
+/// `block` itself if it is no multiple of that.
+///
+/// Fails unless `block` is a multiple of 512, up to [`LARGEST_BLOCK`].
+///
+/// ```
+/// use vdisk_core::ops::dedup;
+/// assert_eq!(dedup::unit_of(65536)?, 4096);
+/// assert_eq!(dedup::unit_of(512)?, 512);
+/// assert!(dedup::unit_of(1000).is_err());
+/// # Ok::<(), vdisk_core::Error>(())
+/// ```
+pub fn unit_of(block: u64) -> Result<u64> {
+    if block == 0 || !block.is_multiple_of(512) || block > LARGEST_BLOCK {
+        let detail = format!("{block} is not a multiple of 512 between 512 and {LARGEST_BLOCK}");
+        return Err(Error::new(ErrorKind::Usage, "block size", detail));
+    }
+    Ok(if block.is_multiple_of(UNIT) {
+        UNIT
+    } else {
+        block
+    })
+}

@@ -1,0 +1,1 @@
+//! What each image of a family sees, from what each of its segments records.

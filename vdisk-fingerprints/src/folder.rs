@@ -1,0 +1,3 @@
+//! To be.
+/// To be.
+pub struct Folder;
