@@ -8,6 +8,7 @@ README.md beside this file says how it works, and what is held where.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -15,15 +16,20 @@ from operator import add
 from typing import Iterable, Iterator, NamedTuple, Optional
 from urllib.parse import unquote
 
-import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet as pq
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+# The format of the files: docs/fingerprints.md.
 SCHEMA = 1
 COLUMNS = "position long, length long, kind string, hash binary"
+HEADER = ("id", "parent", "host", "path", "image", "format", "layers", "size", "unit", "zero")
+SEAL = b"vdisk-fp"
+SEAL_BYTES = 72
+# Bytes that are read at once.
+PIECE = 1 << 20
 # Runs of zeros meet the blocks that they hide in windows of this size: 4 MiB.
 WINDOW_BITS = 22
 # A longer child may lie over a parent that ends at a multiple of this.
@@ -41,7 +47,6 @@ class Head(NamedTuple):
     file: str
     error: Optional[str]
     header: dict
-    zeros: int = 0
 
 
 def location(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -55,81 +60,49 @@ def location(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def head(uri: str) -> Head:
-    """Reads the header of a file, and all its rows to be sure of them."""
+    """Reads the header of a file, and all the rest to be sure that it is as it was written."""
     header: dict = {}
     try:
         system, path = location(uri)
-        with system.open_input_file(path) as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
-            header = header_of(file)
-            return Head(uri, None, header, check_rows(file, header))
+        with system.open_input_file(path) as file:
+            pages = sealed(file)
+            header = header_of(pq.read_metadata(file).metadata or {})
+            check_pages(file, *pages)
+        return Head(uri, None, header)
     except Exception as error:  # whatever a damaged file makes of its reader
         return Head(uri, str(error).split("\n")[0] or type(error).__name__, header)
 
 
-def header_of(file: pq.ParquetFile) -> dict:
+def sealed(file: pyarrow.NativeFile) -> tuple[int, bytes]:
+    """Checks the footer against the seal before it. Returns where the pages end, and their digest."""
+    size = file.size()
+    end = file.read_at(8, size - 8) if size >= 8 else b""
+    start = size - 8 - int.from_bytes(end[:4], "little") - SEAL_BYTES
+    if end[4:] != b"PAR1" or start < 0:
+        raise ValueError("footer is not there: this is no whole Parquet file")
+    seal = file.read_at(SEAL_BYTES, start)
+    if not seal.startswith(SEAL):
+        raise ValueError("seal is not there: the file is damaged, or was not written by vdisk")
+    if hashlib.sha256(file.read_at(size, start + SEAL_BYTES)).digest() != seal[40:]:
+        raise ValueError("footer does not match its digest")
+    return start, seal[8:40]
+
+
+def check_pages(file: pyarrow.NativeFile, end: int, digest: bytes) -> None:
+    """Fails if the first `end` bytes are not those that were written."""
+    found = hashlib.sha256()
+    for at in range(0, end, PIECE):
+        found.update(file.read_at(min(PIECE, end - at), at))
+    if found.digest() != digest:
+        raise ValueError("pages do not match their digest")
+
+
+def header_of(metadata: dict) -> dict:
     """The header, limited to what the job needs."""
-    text = (file.metadata.metadata or {}).get(b"vdisk")
-    if text is None:
-        raise ValueError("has no header: not a file of fingerprints")
-    header = json.loads(text)
+    header = json.loads(metadata[b"vdisk"])
     if header["schema"] != SCHEMA:
-        raise ValueError(f"has schema {header['schema']}: this job reads schema {SCHEMA}")
-    kinds = {"id": str, "host": str, "path": str, "format": str, "image": bool}
-    kinds |= {"layers": int, "size": int, "unit": int, "allocated": int}
-    for name, kind in kinds.items():
-        if not isinstance(header[name], kind):
-            raise ValueError(f"header: {name} is not of type {kind.__name__}")
-    if not (isinstance(header["parent"], str) or header["parent"] is None):
-        raise ValueError("header: parent is not a name")
-    if header["unit"] <= 0 or not 0 <= header["size"] < 1 << 63:
-        raise ValueError("header: sizes are out of range")
-    return {name: header[name] for name in [*kinds, "parent"]}
-
-
-def check_rows(file: pq.ParquetFile, header: dict) -> int:
-    """Fails unless the rows are what the format promises. Returns how many runs of zeros there are."""
-    end, zeros = 0, 0
-    names = ["position", "length", "kind", "hash"]
-    for batch in file.iter_batches(batch_size=1 << 16, columns=names):
-        if batch.num_rows:
-            end, more = check_batch(batch, header, end)
-            zeros += more
-    if header["parent"] is None and end != header["size"]:
-        raise ValueError(f"rows end at {end}, the disk at {header['size']}")
-    return zeros
-
-
-def check_batch(batch, header: dict, start: int) -> tuple[int, int]:
-    """Checks rows that must not begin before `start`. Returns where they end, and the runs of zeros."""
-    unit, size = header["unit"], header["size"]
-    position, length, kind, hash_ = batch.columns
-    data = pc.equal(kind, "data")
-
-    def must(holds, what: str) -> None:
-        if not pc.all(holds, skip_nulls=False, min_count=0).as_py():
-            raise ValueError(f"rows near position {position[0]}: {what}")
-
-    def aligned(at):
-        return pc.equal(at, pc.multiply(pc.divide(at, unit), unit))
-
-    must(pc.is_valid(position), "a position is missing")
-    must(pc.is_valid(length), "a length is missing")
-    must(pc.or_(data, pc.equal(kind, "zero")), "a kind is neither data nor zero")
-    must(pc.equal(pc.is_valid(hash_), data), "not every block of data, and nothing else, has a hash")
-    must(pc.equal(pc.fill_null(pc.binary_length(hash_), 16), 16), "a hash does not have 16 bytes")
-    must(pc.greater_equal(position, 0), "a position is negative")
-    must(pc.greater(length, 0), "a length is not positive")
-    ends = pc.add_checked(position, length)
-    must(pc.less_equal(ends, size), "a row ends behind the disk")
-    must(aligned(position), "a position is no multiple of the unit")
-    must(pc.or_(aligned(ends), pc.equal(ends, size)), "a row ends inside a unit")
-    must(pc.or_(pc.less_equal(length, unit), pc.invert(data)), "a block is longer than the unit")
-    follows = pc.equal if header["parent"] is None else pc.greater_equal
-    if not follows(position[0], start).as_py():
-        raise ValueError(f"rows near position {position[0]}: they do not follow those before them")
-    must(follows(position[1:], ends[:-1]), "rows do not follow each other")
-    return ends[-1].as_py(), batch.num_rows - pc.sum(data).as_py()
+        raise ValueError(f"header has version {header['schema']}, and only {SCHEMA} is known")
+    return {name: header[name] for name in HEADER}
 
 
 # ---- The forest: what lies over what. On the driver, and broadcast; grows with the files only ----
@@ -139,8 +112,7 @@ class Node:
     """One segment of a chain: one file."""
 
     def __init__(self, head: Head):
-        self.file, self.zeros = head.file, head.zeros
-        self.error = head.error
+        self.file, self.error = head.file, head.error
         self.damaged = head.error is not None
         self.__dict__.update(head.header)
         self.below: Optional["Node"] = None
@@ -260,7 +232,7 @@ def hidden(spark: SparkSession, rows: DataFrame, data: DataFrame, forest: Forest
 
     own = data.join(lines, "node").select("node", "position", "below", "depth")
     below = data.join(inner, "node").selectExpr("node below", "position", "hash", "length")
-    if any(node.zeros for node in forest.nodes if node.number in children):
+    if any(node.zero for node in forest.nodes if node.number in children):
         zeros = zeroed(rows.where("kind = 'zero'").join(lines, "node"), below)
         own = own.union(zeros.join(lines, "node").select("node", "position", "below", "depth"))
         nothing = zeros.join(inner, "node").selectExpr(
@@ -363,7 +335,7 @@ def sums(rows: Iterable, spans: list[tuple[int, int]], with_pairs: bool) -> Iter
 
 
 def percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0
+    return part / whole * 100.0 if whole else 0.0
 
 
 def report(forest: Forest, found: dict[tuple, int], with_pairs: bool) -> dict:
@@ -376,9 +348,14 @@ def report(forest: Forest, found: dict[tuple, int], with_pairs: bool) -> dict:
         exclusive = found.get(("exclusive", number), 0)
         rows[image.name] = {
             "path": image.name,
+            "format": image.format,
+            "layers": image.layers + sum(node.layers for node in image.ancestors()),
             "total_bytes": image.size,
             "zero_bytes": image.size - data,
             "data_bytes": data,
+            "unique_bytes": distinct,
+            "duplicate_bytes": data - distinct,
+            "saving_percent": percent(data - distinct, data),
             "distinct_bytes": distinct,
             "internal_duplicate_bytes": data - distinct,
             "exclusive_bytes": exclusive,
@@ -444,7 +421,9 @@ def run(spark: SparkSession, folders: list[str], most_pairs: int) -> dict:
     """The report on all fingerprints in `folders`."""
 
     def files(reader, form: str) -> DataFrame:
-        options = {"pathGlobFilter": "*.parquet", "recursiveFileLookup": "true"}
+        # A file that cannot be read must end the job, whatever the cluster is set to.
+        options = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+        options |= {"pathGlobFilter": "*.parquet", "recursiveFileLookup": "true"}
         return reader.format(form).options(**options).load(folders)
 
     listed = files(spark.read, "binaryFile").select("_metadata.file_path")
