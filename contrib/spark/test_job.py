@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +30,7 @@ QUIET = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "3",
+    "spark.default.parallelism": "2",
 }
 
 
@@ -224,25 +225,27 @@ def damage(layer, how):
 
 def random_farm(spark, seed, folder):
     chance = random.Random(seed)
-    hosts = ["a", "b", "c"][: chance.choice([1, 3])]
+    hosts = ["a", "b", "c"][: 3 if seed % 3 else 1]
     layers = farm(chance, hosts, chance.randrange(2, 5), chance.choice([8, 20]))
     for layer in layers:
         layer.write(folder / layer.host, chance)
     folders = [str(folder / host) for host in hosts if (folder / host).exists()]
     dead = set()
     if seed % 2:
-        victims = [layer for layer in layers[1:] if len(layer.own) > 100]
+        victims = [layer for layer in layers[len(layers) // 2 :] if len(layer.own) > 100]
         hows = chance.sample(["cut", "no seal", "pages", "footer"], min(2, len(victims)))
         for victim, how in zip(chance.sample(victims, len(hows)), hows):
             damage(victim, how)
             dead.add(victim)
+    begun = time.monotonic()
     found = dedup_report.run(spark, folders, 1000)
+    took = time.monotonic() - begun
     # Names of hosts follow from the headers that can be read.
     compare(found, truth(layers, dead), f"seed {seed}")
     gone = sum(1 for layer in layers if layer.image and any(each in dead for each in layer.line()))
     assert found["complete"] == (not dead) and (found["errors"] or not gone), (seed, found["errors"])
     images = len(found["images"])
-    print(f"seed {seed}: {len(layers)} files of {len(hosts)} hosts, {images} images, {len(dead)} damaged: equal")
+    print(f"seed {seed}: {len(layers)} files of {len(hosts)} hosts, {images} images, {len(dead)} damaged, {took:.1f} s: equal")
 
 
 def skewed_farm(spark, folder):
@@ -286,46 +289,51 @@ def lies(spark, folder):
 
 
 def program(folder):
-    """The job as a program: exit codes, and the file that it writes."""
+    """The job as a program: exit codes, and the file that it writes. Each run ends the session."""
     chance = random.Random(3)
     layers = farm(chance, ["a"], 2, 6)
     for layer in layers:
         layer.write(folder / "farm", chance)
-    command = [sys.executable, dedup_report.__file__, str(folder / "farm"), "--json", str(folder / "out.json")]
-    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(
-        f"--conf {name}={value}" for name, value in QUIET.items()) + " --master local[2] pyspark-shell"
-
-    def run(expected):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == expected, (done.returncode, done.stdout, done.stderr[-3000:])
-        return json.loads((folder / "out.json").read_text())
-
-    compare(run(0), truth(layers, set()), "program")
-    victim = max(layers, key=lambda layer: len(layer.own))
+    victim = max(layers[2:], key=lambda layer: len(layer.own))
     damage(victim, "pages")
-    found = run(1)
-    compare(found, truth(layers, {victim}), "program, one damaged")
-    assert found["errors"] and not found["complete"]
-    command[2] = str(folder / "absent")
-    assert subprocess.run(command, capture_output=True).returncode == 2
+    report = folder / "out.json"
+
+    def run(*arguments):
+        session()
+        sys.argv = ["dedup_report.py", *map(str, arguments)]
+        return dedup_report.main()
+
+    assert run(folder / "farm", "--json", report) == 1
+    found = json.loads(report.read_text())
+    compare(found, truth(layers, {victim}), "program")
+    assert [each["path"] for each in found["errors"]] == [
+        layer.path for layer in layers if victim is layer or layer.image and victim in layer.line()], found["errors"]
+    (folder / "empty").mkdir()
+    assert run(folder / "empty", "--json", report) == 0
+    compare(json.loads(report.read_text()), truth([], set()) | {"block_size": None}, "nothing")
+    assert run(folder / "absent") == 2
     print("the program: exits 0, 1 and 2, and writes the report")
 
 
-def main():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    seeds = [int(each) for each in sys.argv[1:]] or range(4)
+def session():
     builder = SparkSession.builder.master("local[2]")
     for name, value in QUIET.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def main():
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    seeds = [int(each) for each in sys.argv[1:]] or [5, 4]
+    spark = session()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for seed in seeds:
             random_farm(spark, seed, folder / f"seed {seed}")
         skewed_farm(spark, folder / "skewed")
         lies(spark, folder / "lies")
-        spark.stop()
         program(folder / "program")
 
 
