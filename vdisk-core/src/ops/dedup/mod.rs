@@ -39,7 +39,7 @@ mod sorter;
 mod tally;
 
 pub use block::{Block, Content};
-pub use chunks::chunks;
+pub use chunks::{Chunk, chunks};
 pub use count::Count;
 pub use fingerprint::Fingerprint;
 pub use forest::Node;
