@@ -1,7 +1,7 @@
 //! Takes blocks of segments, and says what is there how often.
 
 use super::{
-    Block, Fingerprint, Node, Options, Outcome,
+    Block, Chunk, LARGEST_BLOCK, Node, Options, Outcome,
     cuts::Cuts,
     deflated::Deflated,
     figures,
@@ -104,7 +104,10 @@ impl Count {
             self.current = Some(node);
         }
         for block in blocks {
-            self.block(node, block, job)?;
+            if let Err(error) = self.block(node, block, job) {
+                self.added[node] = Some(u64::MAX); // never complete
+                return Err(error);
+            }
         }
         job.advance(0)
     }
@@ -115,35 +118,30 @@ impl Count {
         self.exists(node)?;
         let Node { size, parent, .. } = self.forest.nodes()[node];
         let end = self.added[node].unwrap_or(0);
-        if parent.is_none() && end != size && !self.dead(node) {
-            let detail = format!("has blocks up to byte {end}, and a disk of {size} bytes");
-            return Err(corrupt(node, detail));
+        let whole = end == size || parent.is_some() && end < size;
+        if !whole && !self.dead(node) {
+            return Err(corrupt(node, "is not complete: its blocks do not cover its disk"));
         }
         Ok(())
     }
 
-    /// Adds chunks of the image of `node`.
-    pub fn add_chunks(
-        &mut self,
-        node: usize,
-        chunks: &[(Fingerprint, u32)],
-        job: &Job<'_>,
-    ) -> Result<()> {
+    /// Adds chunks of the image of `node`, of up to [`LARGEST_BLOCK`] bytes.
+    pub fn add_chunks(&mut self, node: usize, chunks: &[Chunk], job: &Job<'_>) -> Result<()> {
         self.exists(node)?;
+        let usage = |detail| Error::new(ErrorKind::Usage, "chunks", detail);
         let Some(span) = self.forest.single(node) else {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "chunks",
-                "are not those of an image",
-            ));
+            return Err(usage("are not those of an image"));
         };
         let images = self.alive.len();
         let image = self.forest.images_over(node).start;
         for &(print, len) in chunks {
+            let len = u64::from(len);
+            if len == 0 || len > LARGEST_BLOCK {
+                return Err(usage("are longer than the largest block, or empty"));
+            }
             let sums = self.chunks.get_or_insert_with(|| vec![(0, 0); images]);
             sums[image].0 += 1;
-            sums[image].1 += u64::from(len);
-            let len = u64::from(len);
+            sums[image].1 += len;
             self.records
                 .push(span as usize, Class::Chunk, print, len, 1, job)?;
         }
@@ -166,13 +164,15 @@ impl Count {
         let mut spilled = 0;
         if let Some(mut positions) = self.positions.take() {
             self.seams(&mut positions, job)?;
-            spilled += positions.spilled();
             let dead: Vec<bool> = (0..self.added.len()).map(|n| self.dead(n)).collect();
             let records = &mut self.records;
             let (forest, cuts) = (&self.forest, &self.cuts);
             let mut resolver = Resolver::new(forest, cuts, &self.bases, &dead, records, job);
             job.watch.phase("resolve", self.placed);
-            positions.drain(job, &mut |position| resolver.add(position))?;
+            spilled = positions.drain(job, &mut |position| {
+                job.watch.advance(1);
+                resolver.add(position)
+            })?;
             resolver.finish()?;
         }
         figures::finish(self, spilled, job)

@@ -1,7 +1,7 @@
 //! The end of a count: from sorted records and sums to what is reported.
 
 use super::{
-    Count, Counts, ImageCounts, Outcome,
+    ChunkCounts, Count, Counts, ImageCounts, Outcome,
     forest::PART,
     records::Records,
     tally::{Found, Plan, Tally},
@@ -21,13 +21,13 @@ pub(super) fn finish(count: Count, spilled: u64, job: &Job<'_>) -> Result<Outcom
         cuts,
         options,
         deflated,
+        chunks,
         ..
     } = count;
     let Records { sorter, pushed, .. } = records;
-    let spilled = spilled + sorter.spilled();
     job.watch.phase("count", pushed);
     let mut left = pushed;
-    sorter.drain(job, &mut |record| {
+    let written = sorter.drain(job, &mut |record| {
         left = left.saturating_sub(1);
         job.watch.advance(1);
         tally.add(record)
@@ -36,16 +36,17 @@ pub(super) fn finish(count: Count, spilled: u64, job: &Job<'_>) -> Result<Outcom
     let Found {
         images,
         mut outcome,
-        pairs,
     } = tally.finish()?;
 
     let main = &sums[usize::from(cuts.main)];
     outcome.total = main.all(|_| true).with(&outcome.total);
-    for (number, group) in outcome.groups.iter_mut().enumerate() {
-        *group = main
-            .all(|image| group_of(&options.groups, forest.images()[image]) as usize == number)
-            .with(group);
-    }
+    outcome.groups = (0u32..)
+        .zip(&outcome.groups)
+        .map(|(number, found)| {
+            let of = |image: usize| options.groups[forest.images()[image] as usize];
+            main.all(|image| of(image) == number).with(found)
+        })
+        .collect();
     for (size, sums) in outcome.sizes.iter_mut().zip(&sums) {
         size.counts = sums.all(|_| true).with(&size.counts);
     }
@@ -54,33 +55,40 @@ pub(super) fn finish(count: Count, spilled: u64, job: &Job<'_>) -> Result<Outcom
         let node = forest.images()[image] as usize;
         outcome.images[node] = alive[image].then(|| main.image(image, distinct, exclusive));
     }
-    outcome.pairs = pairs;
+    outcome.chunks = chunks.map(|chunks| {
+        let found = outcome.chunks.unwrap_or_default();
+        let mut all = ChunkCounts::default();
+        for ((number, bytes), _) in chunks.iter().zip(&alive).filter(|(_, alive)| **alive) {
+            all.chunks += number;
+            all.data += bytes;
+        }
+        all.unique = found.unique.min(all.data);
+        all
+    });
     outcome.compression = deflated.finish();
-    outcome.spilled = spilled;
+    outcome.spilled = spilled + written;
     Ok(outcome)
 }
 
 /// What the tally must know.
 fn plan(count: &Count) -> Plan {
-    let images = count.forest.images();
+    let nodes = count.forest.images().to_vec();
+    let groups = &count.options.groups;
     Plan {
         spans: count.forest.spans(),
         alive: count.alive.clone(),
-        groups: images
+        // Either there are none, or one for each node.
+        groups: nodes
             .iter()
-            .map(|&node| group_of(&count.options.groups, node))
+            .filter_map(|&node| groups.get(node as usize).copied())
             .collect(),
+        nodes,
         main: count.cuts.main,
         sizes: count.cuts.sizes.clone(),
         sample_bits: count.options.sample_bits,
-        memory: count.options.memory / 2,
+        memory: count.options.memory / 2, // the records have the other half
         places: count.cuts.places,
     }
-}
-
-/// The group of the image of `node`.
-fn group_of(groups: &[u32], node: u32) -> u32 {
-    groups.get(node as usize).copied().unwrap_or(0)
 }
 
 /// By image number, at one block size: what needs no sorting.

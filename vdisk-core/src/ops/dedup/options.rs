@@ -44,6 +44,9 @@ impl Options {
             let detail = format!("are given for {} segments of {nodes}", self.groups.len());
             return Err(usage("groups", detail));
         }
+        if self.groups.iter().any(|&group| group as usize >= nodes) {
+            return Err(usage("groups", "have numbers beyond their count".to_owned()));
+        }
         Ok(())
     }
 
