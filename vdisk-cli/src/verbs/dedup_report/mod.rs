@@ -1,5 +1,6 @@
 //! `vdisk dedup-report`: what a set of images has more than once.
 
+mod html;
 mod report;
 
 use crate::{args::InputArgs, exit::Exit, size, ui::Ui};
