@@ -43,7 +43,7 @@ fn sample() -> (Vec<u8>, Vec<Block>) {
     let mut folder = Folder::open(place.path(), true).unwrap();
     let mut writer = Writer::create(&folder, header.named()).unwrap();
     writer.add(&rows).unwrap();
-    let path = writer.finish(&mut folder).unwrap();
+    let (_, path) = writer.finish(&mut folder).unwrap();
     (fs::read(path).unwrap(), rows)
 }
 
