@@ -73,7 +73,7 @@ fn taking_away_what_is_not_there_is_an_error() {
     model.groups.clear();
     for counts in [&[(0, -1)][..], &[(0, 1), (1, -2)], &[(0, i64::MAX)]] {
         for class in [Class::Size(0), Class::Place, Class::Chunk] {
-            let records = counts.iter().map(|&(span, count)| Print {
+            let mut records = counts.iter().map(|&(span, count)| Print {
                 print: 5,
                 kind: Print::kind(class, 512),
                 span,
@@ -90,7 +90,7 @@ fn taking_away_what_is_not_there_is_an_error() {
                 memory: 0,
                 places: false,
             });
-            let result = records.map(|r| tally.add(r)).collect::<Result<()>>();
+            let result = records.try_for_each(|r| tally.add(r));
             let Some(error) = result.and_then(|()| tally.finish()).err() else {
                 panic!("{counts:?} was taken");
             };
