@@ -1,25 +1,30 @@
-//! The share matrix: images by images, the darker the more they have in common.
+//! The share matrix: images by images, the stronger the colour the more they have in common.
 //!
 //! Alike images are neighbours, so families show as squares. More images than fit are taken
 //! together with their neighbours.
 
 use super::{
+    names::{Names, short},
     neighbours::{Likeness, order},
-    scale::{WIDTH, at, common_folder, count, part, percent, short},
+    scale::{WIDTH, at, count, part, percent},
 };
-use crate::{size, verbs::dedup_report::report::FarmReport};
+use crate::{
+    size,
+    verbs::dedup_report::report::{FarmReport, ImageRow},
+};
 use maud::{Markup, html};
 use std::{collections::HashMap, ops::Range};
 
 /// Cells of a side: smaller ones than six units are not seen on a phone.
 const MOST: usize = 60;
 /// Up to so many images have their names beside them.
-const NAMED: usize = 24;
+const NAMED: usize = 16;
 /// Up to so many cells of a side carry their figure.
-const FIGURES: usize = 10;
+const FIGURES: usize = 12;
 /// Characters of a name: beside a row, and where it is pointed at.
-const NAME: usize = 17;
+const NAME: usize = 16;
 const POINTED: usize = 30;
+const LONGEST: usize = 60;
 /// Names of a row in the list of rows.
 const LISTED: usize = 20;
 /// Steps of the ramp above nothing.
@@ -84,10 +89,8 @@ impl Grid {
                 cells[i].bytes = cells[i].bytes.saturating_add(bytes);
             }
         }
-        let skip = common_folder(images.iter().map(|i| i.path.as_str()));
-        let name = |i: &crate::verbs::dedup_report::report::ImageRow| {
-            i.path.get(skip..).unwrap_or(&i.path).to_owned()
-        };
+        let names = Names::new(images);
+        let name = |i: &ImageRow| names.short(&i.path, LONGEST);
         Some(Self {
             order,
             names: images.iter().map(name).collect(),
@@ -253,7 +256,7 @@ fn rows(grid: &Grid) -> Markup {
                         @let images = grid.images(row);
                         @for (i, image) in images.iter().take(LISTED).enumerate() {
                             @if i > 0 { ", " }
-                            (short(&grid.names[*image], 60))
+                            (grid.names[*image])
                         }
                         @if images.len() > LISTED { ", and " (images.len() - LISTED) " more" }
                     }

@@ -1,6 +1,9 @@
 //! The top of the page: the result in a sentence, what limits it, and the few figures that matter.
 
-use super::scale::{count, counted, part, percent, ratio, scaled, short, times};
+use super::{
+    names::short,
+    scale::{at, count, counted, part, percent, ratio, scaled, times},
+};
 use crate::{size::human, verbs::dedup_report::report::FarmReport};
 use maud::{Markup, html};
 
@@ -107,7 +110,7 @@ fn warnings(report: &FarmReport) -> Markup {
             aside class=(if g.met { "met" } else { "warning unmet" }) role="note" {
                 p {
                     strong { @if g.met { "Guarantee met. " } @else { "Guarantee not met. " } }
-                    "Wanted: a saving of at least " (percent(g.wanted_percent)) ". Found: "
+                    "Wanted: a saving of at least " (at(g.wanted_percent)) " %. Found: "
                     @if report.sample.is_some() { "at least " }
                     (percent(g.saving_percent)) "."
                 }

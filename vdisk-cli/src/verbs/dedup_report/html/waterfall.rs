@@ -33,9 +33,8 @@ fn steps(report: &FarmReport) -> Vec<Step> {
         from: after.min(before),
         to: before,
         figure: format!(
-            "{}{} · {}",
+            "{} · {}",
             minus(before.saturating_sub(after)),
-            plus_minus(error),
             times(ratio(before, after))
         ),
         error,
@@ -61,7 +60,7 @@ fn steps(report: &FarmReport) -> Vec<Step> {
         let estimate = report.compression.as_ref().map_or(0.0, |c| c.error);
         let own = scaled(all.unique_bytes, estimate);
         steps.push(cut(
-            "Compression, estimated",
+            "Compression (estimate)",
             "cut guess",
             all.unique_bytes,
             compressed,
@@ -76,7 +75,7 @@ fn steps(report: &FarmReport) -> Vec<Step> {
         from: 0,
         to: rest,
         figure: format!(
-            "{}{} · {} in all",
+            "{}{} · {}",
             size::human(rest),
             plus_minus(error),
             times(ratio(all.total_bytes, rest))
@@ -123,18 +122,23 @@ pub(super) fn chart(report: &FarmReport) -> Markup {
                 }
             }
             @for (i, step) in (0u8..).zip(&steps) {
-                (row(step, TOP + f64::from(i) * ROW, &x, steps.get(usize::from(i) + 1).is_some()))
+                (bar(step, TOP + f64::from(i) * ROW, &x, steps.get(usize::from(i) + 1).is_some()))
             }
             line.today x1=(at(x(allocated))) x2=(at(x(allocated))) y1="16" y2=(at(floor)) {}
             text.note x=(at(x(allocated))) y="11" text-anchor=(anchor(x(allocated))) {
                 "on the medium today: " (size::human(allocated))
             }
+            @for (i, step) in (0u8..).zip(&steps) {
+                @let y = TOP + f64::from(i) * ROW + 13.0;
+                text.name x=(at(MARGIN)) y=(at(y)) { (step.name) }
+                text.figure x=(at(WIDTH - MARGIN)) y=(at(y)) text-anchor="end" { (step.figure) }
+            }
         }
     }
 }
 
-/// A step at height `y`; `more` if another one follows.
-fn row(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
+/// The bar of a step at height `y`; `more` if another one follows.
+fn bar(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
     let (left, right) = (x(step.from), x(step.to));
     // Where the step ends: a cut leaves what is on its left.
     let (end, end_bytes) = if step.class.starts_with("cut") {
@@ -144,8 +148,6 @@ fn row(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
     };
     let middle = y + BAR + THICK / 2.0;
     html! {
-        text.name x=(at(MARGIN)) y=(at(y + 13.0)) { (step.name) }
-        text.figure x=(at(WIDTH - MARGIN)) y=(at(y + 13.0)) text-anchor="end" { (step.figure) }
         rect class=(format!("bar {}", step.class)) x=(at(left)) y=(at(y + BAR))
             width=(at(visible(step.to - step.from, right - left))) height=(at(THICK)) {}
         @if more {
