@@ -12,11 +12,18 @@ const RIGHT: f64 = 18.0;
 /// Room for a label of the axis.
 const LABEL: f64 = 34.0;
 
-/// The chart; nothing without a sweep.
+/// The chart; nothing without a sweep of figures.
 pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
-    let mut sweep: Vec<&Sweep> = report.sweep.iter().filter(|s| s.block_size > 0).collect();
+    let mut sweep: Vec<&Sweep> = report
+        .sweep
+        .iter()
+        .filter(|s| s.saving_percent.is_finite())
+        .collect();
     sweep.sort_by_key(|s| s.block_size);
-    let chunks = report.chunks.as_ref().filter(|c| c.average_size > 0);
+    let chunks = report
+        .chunks
+        .as_ref()
+        .filter(|c| c.saving_percent.is_finite());
     let (first, last) = (sweep.first()?.block_size, sweep.last()?.block_size);
     let sizes = chunks.map(|c| u64::from(c.average_size));
     let low = log2(sizes.map_or(first, |s| s.min(first)));
@@ -26,7 +33,7 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
 
     let best = sweep.iter().map(|s| s.saving_percent);
     let best = best.chain(chunks.map(|c| c.saving_percent));
-    let best = best.filter(|p| p.is_finite()).fold(0.0, f64::max);
+    let best = best.fold(0.0, f64::max);
     let ticks = percent_ticks(best);
     let top = ticks.last().copied().unwrap_or(100.0);
     let y = |saving: f64| FLOOR - (saving / top).clamp(0.0, 1.0) * (FLOOR - TOP);

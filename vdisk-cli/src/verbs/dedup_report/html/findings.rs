@@ -44,7 +44,7 @@ fn one(cluster: &Cluster) -> Markup {
                 pre {
                     // Cut in the middle, a command would be another one.
                     @for command in cluster.commands.iter().filter(|c| c.len() <= TEXT).take(COMMANDS) {
-                        (printable(command)) "\n"
+                        code { (printable(command)) }
                     }
                 }
                 @if cluster.commands.len() > COMMANDS {

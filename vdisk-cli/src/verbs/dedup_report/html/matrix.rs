@@ -139,11 +139,8 @@ impl Grid {
     }
 }
 
-/// The chart with its legend, or why there is none.
+/// The chart with its legend, or why there is none. It takes two images.
 pub(super) fn chart(report: &FarmReport) -> Markup {
-    if report.images.len() < 2 {
-        return html! { p.quiet { "It takes two images to compare." } };
-    }
     let Some(grid) = Grid::new(report) else {
         return html! {
             p.quiet {

@@ -69,11 +69,13 @@ fn sections(report: &FarmReport) -> Markup {
         }, &html! {
             div.two { figure { (waterfall::chart(report)) } div { (tables::steps(report)) } }
         }))
-        (section("keep", "Which images are alike", &html! {
+        @if report.images.len() > 1 {
+            (section("keep", "Which images are alike", &html! {
             "The stronger the colour, the more two images have in common, wherever on the disk it lies. Alike images are neighbours."
         }, &html! {
             div.two { figure { (matrix::chart(report)) } div { (tables::pairs(report)) } }
         }))
+        }
         @if !report.clusters.is_empty() {
             (section("", "What could share a base", &html! {
                 "Full images that hold the same data at the same places. What they would free, they free on the medium of today."

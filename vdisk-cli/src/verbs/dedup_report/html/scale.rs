@@ -55,6 +55,7 @@ pub(super) fn percent(value: f64) -> String {
 pub(super) fn times(ratio: f64) -> String {
     match ratio {
         v if !v.is_finite() => "–".into(),
+        v if v >= 1e6 => "> 1,000,000×".into(),
         v if v >= 99.95 => format!("{v:.0}×"),
         v => format!("{v:.1}×"),
     }

@@ -1,8 +1,9 @@
 //! The top of the page: the result in a sentence, what limits it, and the few figures that matter.
 
+use super::waterfall::{plus_minus, remaining};
 use super::{
     names::short,
-    scale::{at, count, counted, part, percent, ratio, scaled, times},
+    scale::{at, count, counted, part, percent, ratio, times},
 };
 use crate::{size::human, verbs::dedup_report::report::FarmReport};
 use maud::{Markup, html};
@@ -64,9 +65,7 @@ fn result(report: &FarmReport) -> Markup {
             (human(all.data_bytes)) " of data, " (about(report)) (human(all.unique_bytes)) " is distinct"
             @if let Some(compressed) = all.compressed_bytes {
                 ", and compression would bring that to about " (human(compressed))
-                @if let Some(c) = &report.compression {
-                    " (± " (human(scaled(all.unique_bytes, c.error))) ")"
-                }
+                (plus_minus(remaining(report).1))
             }
             ". The images take " (human(all.allocated_bytes)) " on their medium today."
         }
