@@ -6,6 +6,7 @@ mod commands;
 mod csv;
 mod figures;
 mod groups;
+mod html;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::{
     args::{InputArgs, folder_parser},
     exit::Exit,
     farm::{Farm, Reading},
+    output::is_stdout,
     size::{self, human},
     ui::Ui,
 };
@@ -104,6 +106,9 @@ pub(crate) struct Args {
     /// Also write the images to this file, as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Also write a page with charts to this file: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Replace existing report files
     #[arg(long)]
     force: bool,
@@ -220,10 +225,20 @@ impl Args {
         if self.sweep && self.from.is_empty() {
             wishes::check_sweep(self.block_size, unit)?;
         }
+        let usage = |path: &Path, detail: &str| {
+            Err(Error::new(ErrorKind::Usage, "output", detail).path(path))
+        };
+        if let (Some(csv), Some(html)) = (&self.csv, &self.html)
+            && csv == html
+        {
+            return usage(csv, "is to be both CSV and a page");
+        }
         self.outputs().try_for_each(|path| {
+            if is_stdout(path) {
+                return usage(path, "is not a file name; standard output has the report");
+            }
             if format::by_extension(path).is_some() {
-                let detail = "has the ending of an image";
-                return Err(Error::new(ErrorKind::Usage, "output", detail).path(path));
+                return usage(path, "has the ending of an image");
             }
             Output::check(path, &self.output_options(None))
         })
@@ -276,7 +291,8 @@ impl Args {
 
     /// The files to write.
     fn outputs(&self) -> impl Iterator<Item = &Path> {
-        self.csv.iter().map(PathBuf::as_path)
+        let files = self.csv.iter().chain(&self.html);
+        files.map(PathBuf::as_path)
     }
 
     fn output_options(&self, farm: Option<&Farm>) -> OutputOptions {
@@ -303,6 +319,9 @@ impl Args {
         };
         if let Some(path) = &self.csv {
             write(path, &csv::table(report)?)?;
+        }
+        if let Some(path) = &self.html {
+            write(path, html::page(report).as_bytes())?;
         }
         Ok(())
     }

@@ -117,6 +117,14 @@ pub(crate) struct Pair {
     pub(crate) shared_bytes: u64,
 }
 
+impl Pairs {
+    /// The paths of the images of `pair`.
+    pub(crate) fn paths(&self, pair: &Pair) -> [&str; 2] {
+        let path = |number: u32| self.paths.get(number as usize).map_or("", String::as_str);
+        [path(pair.a), path(pair.b)]
+    }
+}
+
 impl Serialize for Pairs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -125,11 +133,10 @@ impl Serialize for Pairs {
             b: &'a str,
             shared_bytes: u64,
         }
-        let name = |number: u32| self.paths.get(number as usize).map_or("", String::as_str);
-        serializer.collect_seq(self.list.iter().map(|pair| Named {
-            a: name(pair.a),
-            b: name(pair.b),
-            shared_bytes: pair.shared_bytes,
+        serializer.collect_seq(self.list.iter().map(|pair| {
+            let [a, b] = self.paths(pair);
+            let shared_bytes = pair.shared_bytes;
+            Named { a, b, shared_bytes }
         }))
     }
 }
