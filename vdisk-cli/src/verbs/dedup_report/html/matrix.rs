@@ -13,7 +13,7 @@ use crate::{
     verbs::dedup_report::report::{FarmReport, ImageRow},
 };
 use maud::{Markup, html};
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 /// Cells of a side: smaller ones than six units are not seen on a phone.
 const MOST: usize = 60;
@@ -51,21 +51,10 @@ impl Grid {
     fn new(report: &FarmReport) -> Option<Self> {
         let pairs = report.pairs.as_ref()?;
         let images = &report.images;
-        let numbers: HashMap<&str, usize> = images
-            .iter()
-            .enumerate()
-            .map(|(i, image)| (image.path.as_str(), i))
-            .collect();
-        let mut likenesses = Vec::with_capacity(pairs.len());
-        let mut bytes = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let number = |path: &str| numbers.get(path).copied();
-            let (Some(a), Some(b)) = (number(&pair.a), number(&pair.b)) else {
-                continue;
-            };
-            if a == b {
-                continue;
-            }
+        let mut likenesses = Vec::with_capacity(pairs.list.len());
+        let mut bytes = Vec::with_capacity(pairs.list.len());
+        for pair in &pairs.list {
+            let (a, b) = (pair.a as usize, pair.b as usize);
             let least = images[a].distinct_bytes.min(images[b].distinct_bytes);
             let share = part(pair.shared_bytes, least);
             likenesses.push(Likeness { a, b, share });
@@ -265,16 +254,13 @@ fn rows(grid: &Grid) -> Markup {
 
 /// The pair that shares most, for readers that hear the chart.
 fn most_alike(report: &FarmReport) -> String {
-    let pairs = report.pairs.iter().flatten();
-    pairs.max_by_key(|p| p.shared_bytes).map_or_else(
+    let pairs = report.pairs.iter();
+    let pairs = pairs.flat_map(|all| all.list.iter().map(move |pair| (all, pair)));
+    pairs.max_by_key(|(_, p)| p.shared_bytes).map_or_else(
         || "none share anything.".to_owned(),
-        |p| {
-            format!(
-                "{} and {}, {}.",
-                short(&p.a, 60),
-                short(&p.b, 60),
-                size::human(p.shared_bytes)
-            )
+        |(all, p)| {
+            let [a, b] = all.paths(p).map(|path| short(path, 60));
+            format!("{a} and {b}, {}.", size::human(p.shared_bytes))
         },
     )
 }

@@ -82,21 +82,25 @@ pub(super) fn steps(report: &FarmReport) -> Markup {
 /// The pairs that share most; of an image, only its first one: a large family would fill the table.
 pub(super) fn pairs(report: &FarmReport) -> Markup {
     let names = Names::new(&report.images);
-    let pairs = report.pairs.iter().flatten();
+    let pairs = report.pairs.iter().flat_map(|all| &all.list);
     let mut best: Vec<&Pair> = pairs.filter(|p| p.shared_bytes > 0).collect();
     best.sort_by_key(|p| Reverse(p.shared_bytes));
     let mut seen = HashSet::new();
     best.retain(|p| {
         let new = !seen.contains(&p.a) && !seen.contains(&p.b);
         if new {
-            seen.extend([&p.a, &p.b]);
+            seen.extend([p.a, p.b]);
         }
         new
     });
     let rows = html! {
         @for pair in best.iter().take(PAIRS) {
             tr {
-                th.path scope="row" { div { (names.short(&pair.a, PATH)) } div { (names.short(&pair.b, PATH)) } }
+                th.path scope="row" {
+                    @for path in report.pairs.iter().flat_map(|all| all.paths(pair)) {
+                        div { (names.short(path, PATH)) }
+                    }
+                }
                 td { (human(pair.shared_bytes)) }
             }
         }
