@@ -7,6 +7,7 @@ use crate::{
     units::buffer_len,
 };
 use fastcdc::v2020::FastCDC;
+use std::{cell::RefCell, collections::VecDeque, ops::Range};
 
 /// The fingerprint of a chunk, and its length in bytes.
 pub type Chunk = (Fingerprint, u32);
@@ -38,27 +39,69 @@ pub fn chunks(
         return Err(Error::new(ErrorKind::Usage, "chunk size", detail));
     }
     job.watch.phase("chunks", disk.size());
-    let mut cutter = Cutter::new(average)?;
-    job.in_order(
-        pieces(disk, UNIT, CHUNK),
-        |piece| Stretches::read(disk, piece),
-        |stretches| {
+    let cutter = RefCell::new(Cutter::new(average)?);
+    let mut pieces = pieces(disk, UNIT, CHUNK);
+    // What is cut is hashed before more is read, so that it does not pile up.
+    let tasks = std::iter::from_fn(|| {
+        let cut = cutter.borrow_mut().ready.pop_front();
+        cut.map(|c| Ok(Task::Hash(c)))
+            .or_else(|| Some(pieces.next()?.map(Task::Read)))
+    });
+    let work = |task| match task {
+        Task::Read(piece) => Ok(Outcome::Read(Stretches::read(disk, piece)?)),
+        Task::Hash(cut) => Ok(Outcome::Hashed(cut.chunks())),
+    };
+    let mut done = |outcome| match outcome {
+        Outcome::Hashed(chunks) => sink(&chunks),
+        Outcome::Read(stretches) => {
+            let mut cutter = cutter.borrow_mut();
             for (start, bytes) in stretches.parts() {
                 cutter.add(start, bytes);
             }
-            cutter.hand_over(sink)?;
             job.advance(stretches.piece.range.end - stretches.piece.range.start)
-        },
-    )?;
-    cutter.end();
-    cutter.hand_over(sink)
+        }
+    };
+    job.in_order(tasks, work, &mut done)?;
+    cutter.borrow_mut().end();
+    let rest = std::mem::take(&mut cutter.borrow_mut().ready);
+    job.in_order(rest.into_iter().map(|c| Ok(Task::Hash(c))), work, done)
+}
+
+/// What a worker does. Between the two kinds, the calling thread cuts, which must be done in order.
+enum Task {
+    Read(Piece),
+    Hash(Cut),
+}
+
+enum Outcome {
+    Read(Stretches),
+    Hashed(Vec<Chunk>),
+}
+
+/// Bytes that are whole chunks, and where these end.
+struct Cut {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Cut {
+    fn chunks(&self) -> Vec<Chunk> {
+        let mut start = 0;
+        let chunk = |end: &usize| {
+            let bytes = self.bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            (Fingerprint::of(bytes), len)
+        };
+        self.ends.iter().map(chunk).collect()
+    }
 }
 
 /// A piece and the parts of it that are not zero.
 struct Stretches {
     piece: Piece,
     bytes: Vec<u8>,
-    inside: Vec<std::ops::Range<usize>>,
+    inside: Vec<Range<usize>>,
 }
 
 impl Stretches {
@@ -95,7 +138,8 @@ struct Cutter {
     /// What is not cut yet, as more may belong to it, and where on the disk it ends.
     open: Vec<u8>,
     end: u64,
-    found: Vec<Chunk>,
+    /// What is cut, in order.
+    ready: VecDeque<Cut>,
 }
 
 impl Cutter {
@@ -107,7 +151,7 @@ impl Cutter {
             most: average * 4,
             open: Vec::new(),
             end: 0,
-            found: Vec::new(),
+            ready: VecDeque::new(),
         })
     }
 
@@ -129,22 +173,16 @@ impl Cutter {
     /// Cuts while there are at least `needed` bytes.
     fn cut(&mut self, needed: usize) {
         let cutter = FastCDC::new(&self.open, self.least, self.average, self.most);
+        let mut ends = Vec::new();
         let mut at = 0;
         while self.open.len() - at >= needed {
-            let (_, end) = cutter.cut(at, self.open.len() - at);
-            let chunk = self.open.get(at..end).unwrap_or_default();
-            let len = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            self.found.push((Fingerprint::of(chunk), len));
-            at = end;
+            at = cutter.cut(at, self.open.len() - at).1;
+            ends.push(at);
         }
-        self.open.drain(..at);
-    }
-
-    fn hand_over(&mut self, sink: &mut dyn FnMut(&[Chunk]) -> Result<()>) -> Result<()> {
-        if !self.found.is_empty() {
-            sink(&self.found)?;
-            self.found.clear();
+        if at > 0 {
+            let rest = self.open.split_off(at);
+            let bytes = std::mem::replace(&mut self.open, rest);
+            self.ready.push_back(Cut { bytes, ends });
         }
-        Ok(())
     }
 }

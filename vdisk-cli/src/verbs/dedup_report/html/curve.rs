@@ -9,12 +9,21 @@ const FLOOR: f64 = 190.0;
 const HEIGHT: f64 = 228.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 18.0;
+/// Room for a label of the axis.
+const LABEL: f64 = 34.0;
 
-/// The chart; nothing without a sweep.
+/// The chart; nothing without a sweep of figures.
 pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
-    let mut sweep: Vec<&Sweep> = report.sweep.iter().filter(|s| s.block_size > 0).collect();
+    let mut sweep: Vec<&Sweep> = report
+        .sweep
+        .iter()
+        .filter(|s| s.saving_percent.is_finite())
+        .collect();
     sweep.sort_by_key(|s| s.block_size);
-    let chunks = report.chunks.as_ref().filter(|c| c.average_size > 0);
+    let chunks = report
+        .chunks
+        .as_ref()
+        .filter(|c| c.saving_percent.is_finite());
     let (first, last) = (sweep.first()?.block_size, sweep.last()?.block_size);
     let sizes = chunks.map(|c| u64::from(c.average_size));
     let low = log2(sizes.map_or(first, |s| s.min(first)));
@@ -24,7 +33,7 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
 
     let best = sweep.iter().map(|s| s.saving_percent);
     let best = best.chain(chunks.map(|c| c.saving_percent));
-    let best = best.filter(|p| p.is_finite()).fold(0.0, f64::max);
+    let best = best.fold(0.0, f64::max);
     let ticks = percent_ticks(best);
     let top = ticks.last().copied().unwrap_or(100.0);
     let y = |saving: f64| FLOOR - (saving / top).clamp(0.0, 1.0) * (FLOOR - TOP);
@@ -39,6 +48,13 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
         .collect();
     // Labels keep off the line, and off the label of the chunks.
     let above = chunks.is_none_or(|c| c.saving_percent < nearest(&sweep, c.average_size));
+    let figure = |saving: f64| {
+        if top > 10.0 {
+            format!("{saving:.0}")
+        } else {
+            at(saving)
+        }
+    };
     let names: Vec<String> = sweep.iter().map(|s| block(s.block_size)).collect();
     let figures = sweep.iter().map(|s| percent(s.saving_percent));
     let speech = names.iter().map(String::as_str).zip(figures);
@@ -48,12 +64,14 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
         svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
             @for tick in &ticks {
                 line.grid x1=(at(LEFT)) x2=(at(WIDTH - 4.0)) y1=(at(y(*tick))) y2=(at(y(*tick))) {}
-                text.tick x=(at(LEFT - 5.0)) y=(at(y(*tick) + 4.0)) text-anchor="end" { (percent(*tick)) }
+                text.tick x=(at(LEFT - 5.0)) y=(at(y(*tick) + 4.0)) text-anchor="end" { (at(*tick)) " %" }
             }
-            @for ((x, _, s), name) in points.iter().zip(&names) {
-                line.mark x1=(at(*x)) x2=(at(*x)) y1=(at(FLOOR)) y2=(at(FLOOR + 4.0)) {}
-                text class=(if s.block_size == report.block_size { "tick strong" } else { "tick" })
-                    x=(at(*x)) y=(at(FLOOR + 17.0)) text-anchor="middle" { (name) }
+            @for (x, s, label) in marks(&points) {
+                line.mark x1=(at(x)) x2=(at(x)) y1=(at(FLOOR)) y2=(at(FLOOR + 4.0)) {}
+                @if label {
+                    text class=(if s.block_size == report.block_size { "tick strong" } else { "tick" })
+                        x=(at(x)) y=(at(FLOOR + 17.0)) text-anchor="middle" { (block(s.block_size)) }
+                }
             }
             text.tick x=(at((LEFT + WIDTH) / 2.0)) y=(at(FLOOR + 34.0)) text-anchor="middle" { "block size" }
             polyline.curve points=(line.join(" ")) {}
@@ -62,7 +80,7 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
                     title { (block(s.block_size)) ": " (percent(s.saving_percent)) }
                 }
                 text.small x=(at(*x)) y=(at(if above { y - 8.0 } else { y + 16.0 })) text-anchor="middle" {
-                    (at(s.saving_percent))
+                    (figure(s.saving_percent))
                 }
             }
             @if let Some(c) = chunks {
@@ -71,11 +89,24 @@ pub(super) fn chart(report: &FarmReport) -> Option<Markup> {
                     title { "chunks of " (block(u64::from(c.average_size))) ": " (percent(c.saving_percent)) }
                 }
                 text.small.cdc-text x=(at(cx)) y=(at(if above { cy + 18.0 } else { cy - 9.0 })) text-anchor="middle" {
-                    "by content " (at(c.saving_percent))
+                    "by content " (figure(c.saving_percent))
                 }
             }
         }
     })
+}
+
+/// Where the marks of the axis are, and which have room for a label.
+fn marks<'a>(points: &[(f64, f64, &'a Sweep)]) -> Vec<(f64, &'a Sweep, bool)> {
+    let mut free = f64::NEG_INFINITY;
+    let mark = |(x, _, s): &(f64, f64, &'a Sweep)| {
+        let label = *x >= free;
+        if label {
+            free = x + LABEL;
+        }
+        (*x, *s, label)
+    };
+    points.iter().map(mark).collect()
 }
 
 /// The saving at the block size nearest to `size`.

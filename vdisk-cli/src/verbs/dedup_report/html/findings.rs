@@ -2,7 +2,8 @@
 //! was not read.
 
 use super::{
-    scale::{count, counted, percent, short},
+    names::short,
+    scale::{count, counted, percent},
     tables::{PATH, boxed, rest},
 };
 use crate::{
@@ -14,7 +15,7 @@ use vdisk_core::printable;
 
 const CLUSTERS: usize = 30;
 const MEMBERS: usize = 40;
-const COMMANDS: usize = 10;
+const COMMANDS: usize = 5;
 const ROWS: usize = 100;
 /// Characters of a command or an error.
 const TEXT: usize = 1000;
@@ -43,7 +44,7 @@ fn one(cluster: &Cluster) -> Markup {
                 pre {
                     // Cut in the middle, a command would be another one.
                     @for command in cluster.commands.iter().filter(|c| c.len() <= TEXT).take(COMMANDS) {
-                        (printable(command)) "\n"
+                        code { (printable(command)) }
                     }
                 }
                 @if cluster.commands.len() > COMMANDS {

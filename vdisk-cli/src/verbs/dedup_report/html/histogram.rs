@@ -3,7 +3,7 @@
 //! Two bars for each range of occurrences, on one linear scale, so that their lengths can be
 //! compared; each carries its figure, so that short ones can be read too.
 
-use super::scale::{WIDTH, at, count, part, spoken};
+use super::scale::{WIDTH, at, part, spoken};
 use crate::{
     size,
     verbs::dedup_report::report::{FarmReport, References},
@@ -37,9 +37,8 @@ fn rows(references: &[References]) -> Vec<Row> {
     let row = |r: &&References| Row {
         label: match (r.from, r.to) {
             (1, 1) => "once".into(),
-            (from, to) if from == to => format!("{}×", count(from)),
-            (from, to) if to < 10_000 => format!("{from}–{to}×"),
-            (from, _) => format!("≥ {}×", count(from)),
+            (from, to) if from == to => format!("{}×", brief(from)),
+            (from, to) => format!("{}–{}×", brief(from), brief(to)),
         },
         unique: r.unique_bytes,
         data: r.data_bytes,
@@ -49,12 +48,24 @@ fn rows(references: &[References]) -> Vec<Row> {
         let sum =
             |of: fn(&References) -> u64| tail.iter().map(|r| of(r)).fold(0, u64::saturating_add);
         rows.push(Row {
-            label: format!("≥ {}×", count(first.from)),
+            label: format!("≥ {}×", brief(first.from)),
             unique: sum(|r| r.unique_bytes),
             data: sum(|r| r.data_bytes),
         });
     }
     rows
+}
+
+/// `number` in four digits, or with a letter: `16k`.
+fn brief(number: u64) -> String {
+    let mut rest = number;
+    for letter in ["", "k", "M", "G", "T", "P"] {
+        if rest < 10_000 {
+            return format!("{rest}{letter}");
+        }
+        rest /= 1000;
+    }
+    format!("{rest}E")
 }
 
 /// The chart; nothing if there is no data.
@@ -114,7 +125,7 @@ mod tests {
         assert_eq!(rows.len(), MOST);
         assert_eq!(rows[0].label, "once");
         assert_eq!(rows[2].label, "4–7×");
-        assert_eq!(rows[MOST - 1].label, "≥ 8,192×");
+        assert_eq!(rows[MOST - 1].label, "≥ 8192×");
         assert_eq!(rows.iter().map(|r| r.unique).sum::<u64>(), 40);
         assert_eq!(rows.iter().map(|r| r.data).sum::<u64>(), (1 << 40) - 1);
     }

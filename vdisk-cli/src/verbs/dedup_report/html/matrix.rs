@@ -1,25 +1,30 @@
-//! The share matrix: images by images, the darker the more they have in common.
+//! The share matrix: images by images, the stronger the colour the more they have in common.
 //!
 //! Alike images are neighbours, so families show as squares. More images than fit are taken
 //! together with their neighbours.
 
 use super::{
+    names::{Names, short},
     neighbours::{Likeness, order},
-    scale::{WIDTH, at, common_folder, count, part, percent, short},
+    scale::{WIDTH, at, count, part, percent},
 };
-use crate::{size, verbs::dedup_report::report::FarmReport};
+use crate::{
+    size,
+    verbs::dedup_report::report::{FarmReport, ImageRow},
+};
 use maud::{Markup, html};
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 /// Cells of a side: smaller ones than six units are not seen on a phone.
 const MOST: usize = 60;
 /// Up to so many images have their names beside them.
-const NAMED: usize = 24;
+const NAMED: usize = 16;
 /// Up to so many cells of a side carry their figure.
-const FIGURES: usize = 10;
+const FIGURES: usize = 12;
 /// Characters of a name: beside a row, and where it is pointed at.
-const NAME: usize = 17;
+const NAME: usize = 16;
 const POINTED: usize = 30;
+const LONGEST: usize = 60;
 /// Names of a row in the list of rows.
 const LISTED: usize = 20;
 /// Steps of the ramp above nothing.
@@ -46,21 +51,10 @@ impl Grid {
     fn new(report: &FarmReport) -> Option<Self> {
         let pairs = report.pairs.as_ref()?;
         let images = &report.images;
-        let numbers: HashMap<&str, usize> = images
-            .iter()
-            .enumerate()
-            .map(|(i, image)| (image.path.as_str(), i))
-            .collect();
-        let mut likenesses = Vec::with_capacity(pairs.len());
-        let mut bytes = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let number = |path: &str| numbers.get(path).copied();
-            let (Some(a), Some(b)) = (number(&pair.a), number(&pair.b)) else {
-                continue;
-            };
-            if a == b {
-                continue;
-            }
+        let mut likenesses = Vec::with_capacity(pairs.list.len());
+        let mut bytes = Vec::with_capacity(pairs.list.len());
+        for pair in &pairs.list {
+            let (a, b) = (pair.a as usize, pair.b as usize);
             let least = images[a].distinct_bytes.min(images[b].distinct_bytes);
             let share = part(pair.shared_bytes, least);
             likenesses.push(Likeness { a, b, share });
@@ -84,10 +78,8 @@ impl Grid {
                 cells[i].bytes = cells[i].bytes.saturating_add(bytes);
             }
         }
-        let skip = common_folder(images.iter().map(|i| i.path.as_str()));
-        let name = |i: &crate::verbs::dedup_report::report::ImageRow| {
-            i.path.get(skip..).unwrap_or(&i.path).to_owned()
-        };
+        let names = Names::new(images);
+        let name = |i: &ImageRow| names.short(&i.path, LONGEST);
         Some(Self {
             order,
             names: images.iter().map(name).collect(),
@@ -136,11 +128,8 @@ impl Grid {
     }
 }
 
-/// The chart with its legend, or why there is none.
+/// The chart with its legend, or why there is none. It takes two images.
 pub(super) fn chart(report: &FarmReport) -> Markup {
-    if report.images.len() < 2 {
-        return html! { p.quiet { "It takes two images to compare." } };
-    }
     let Some(grid) = Grid::new(report) else {
         return html! {
             p.quiet {
@@ -253,7 +242,7 @@ fn rows(grid: &Grid) -> Markup {
                         @let images = grid.images(row);
                         @for (i, image) in images.iter().take(LISTED).enumerate() {
                             @if i > 0 { ", " }
-                            (short(&grid.names[*image], 60))
+                            (grid.names[*image])
                         }
                         @if images.len() > LISTED { ", and " (images.len() - LISTED) " more" }
                     }
@@ -265,16 +254,13 @@ fn rows(grid: &Grid) -> Markup {
 
 /// The pair that shares most, for readers that hear the chart.
 fn most_alike(report: &FarmReport) -> String {
-    let pairs = report.pairs.iter().flatten();
-    pairs.max_by_key(|p| p.shared_bytes).map_or_else(
+    let pairs = report.pairs.iter();
+    let pairs = pairs.flat_map(|all| all.list.iter().map(move |pair| (all, pair)));
+    pairs.max_by_key(|(_, p)| p.shared_bytes).map_or_else(
         || "none share anything.".to_owned(),
-        |p| {
-            format!(
-                "{} and {}, {}.",
-                short(&p.a, 60),
-                short(&p.b, 60),
-                size::human(p.shared_bytes)
-            )
+        |(all, p)| {
+            let [a, b] = all.paths(p).map(|path| short(path, 60));
+            format!("{a} and {b}, {}.", size::human(p.shared_bytes))
         },
     )
 }

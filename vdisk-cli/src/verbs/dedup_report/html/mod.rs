@@ -7,6 +7,7 @@ mod curve;
 mod findings;
 mod histogram;
 mod matrix;
+mod names;
 mod neighbours;
 mod scale;
 mod summary;
@@ -49,7 +50,7 @@ pub(super) fn page(report: &FarmReport) -> String {
     document.into_string()
 }
 
-/// A part of the page under its heading; `class` says how it is laid.
+/// A part of the page under its heading; class `keep` holds it together on paper.
 fn section(class: &str, heading: &str, lead: &Markup, body: &Markup) -> Markup {
     html! {
         section class=(class) {
@@ -61,19 +62,20 @@ fn section(class: &str, heading: &str, lead: &Markup, body: &Markup) -> Markup {
 }
 
 fn sections(report: &FarmReport) -> Markup {
-    let pairs = report.pairs.as_deref().unwrap_or_default();
     html! {
-        (section("", "What each step saves", &html! {
+        (section("keep", "What each step saves", &html! {
             "From what the guests see to what a medium that stores every block once, and packs it, would hold. "
             "Behind each figure: how many times smaller the step makes what is left."
         }, &html! {
             div.two { figure { (waterfall::chart(report)) } div { (tables::steps(report)) } }
         }))
-        (section("", "Which images are alike", &html! {
-            "The darker, the more two images have in common, wherever on the disk it lies. Alike images are neighbours."
+        @if report.images.len() > 1 {
+            (section("keep", "Which images are alike", &html! {
+            "The stronger the colour, the more two images have in common, wherever on the disk it lies. Alike images are neighbours."
         }, &html! {
-            div.two { figure { (matrix::chart(report)) } div { (tables::pairs(pairs)) } }
+            div.two { figure { (matrix::chart(report)) } div { (tables::pairs(report)) } }
         }))
+        }
         @if !report.clusters.is_empty() {
             (section("", "What could share a base", &html! {
                 "Full images that hold the same data at the same places. What they would free, they free on the medium of today."
@@ -81,18 +83,18 @@ fn sections(report: &FarmReport) -> Markup {
         }
         div.two.cards {
             @if let Some(chart) = histogram::chart(report) {
-                (section("", "How often data occurs", &html! {
+                (section("keep", "How often data occurs", &html! {
                     "What occurs once cannot be saved; what occurs often makes the saving."
                 }, &html! { figure { (chart) } }))
             }
             @if let Some(chart) = curve::chart(report) {
-                (section("", "What block size does", &html! {
+                (section("keep", "What block size does", &html! {
                     "Saving in percent of the data. Small blocks find more, and need a larger index."
                 }, &html! { figure { (chart) } }))
             }
         }
         @if !report.sweep.is_empty() || report.chunks.is_some() {
-            (section("", "Block sizes in figures", &html! {
+            (section("keep", "Block sizes in figures", &html! {
                 "Blocks that are all zero are no data; larger blocks leave fewer of them."
             }, &tables::sizes(report)))
         }

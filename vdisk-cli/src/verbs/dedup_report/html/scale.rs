@@ -4,7 +4,6 @@
 
 use crate::size;
 use std::fmt::Write;
-use vdisk_core::printable;
 
 /// Width of every chart in its own units; on a phone they are about a pixel each.
 pub(super) const WIDTH: f64 = 360.0;
@@ -47,7 +46,8 @@ pub(super) fn percent(value: f64) -> String {
         v if !v.is_finite() => "–".into(),
         v if v > 0.0 && v < 0.05 => "< 0.1 %".into(),
         v if v > 99.95 && v < 100.0 => "> 99.9 %".into(),
-        v => format!("{} %", at(v)),
+        v if v == 0.0 || v == 100.0 => format!("{v:.0} %"),
+        v => format!("{v:.1} %"),
     }
 }
 
@@ -55,6 +55,7 @@ pub(super) fn percent(value: f64) -> String {
 pub(super) fn times(ratio: f64) -> String {
     match ratio {
         v if !v.is_finite() => "–".into(),
+        v if v >= 1e6 => "> 1,000,000×".into(),
         v if v >= 99.95 => format!("{v:.0}×"),
         v => format!("{v:.1}×"),
     }
@@ -117,38 +118,6 @@ pub(super) fn percent_ticks(max: f64) -> Vec<f64> {
     (0..=5u8).map(|i| f64::from(i) * step).collect()
 }
 
-/// `path`, of which nothing can deceive the reader, with its middle left out beyond `most`
-/// characters.
-pub(super) fn short(path: &str, most: usize) -> String {
-    let path = printable(path);
-    let length = path.chars().count();
-    if length <= most {
-        return path.into_owned();
-    }
-    // Names differ at their ends more than at their starts.
-    let head = most / 3;
-    let tail = most.saturating_sub(head + 1);
-    let mut text: String = path.chars().take(head).collect();
-    text.push('…');
-    text.extend(path.chars().skip(length - tail));
-    text
-}
-
-/// How many bytes of `paths` are the same folder at the start of all of them.
-pub(super) fn common_folder<'a>(mut paths: impl Iterator<Item = &'a str>) -> usize {
-    let Some(first) = paths.next() else { return 0 };
-    let mut common = first.rfind('/').map_or(0, |i| i + 1);
-    for path in paths {
-        let same = first.bytes().zip(path.bytes());
-        let same = same.take(common).take_while(|(a, b)| a == b).count();
-        common = first.as_bytes()[..same]
-            .iter()
-            .rposition(|b| *b == b'/')
-            .map_or(0, |i| i + 1);
-    }
-    common
-}
-
 /// Figures one after the other, for readers that hear a chart.
 pub(super) fn spoken<'a>(figures: impl Iterator<Item = (&'a str, String)>) -> String {
     let mut text = String::new();
@@ -187,7 +156,7 @@ mod tests {
         for (value, text) in [
             (0.0, "0 %"),
             (0.01, "< 0.1 %"),
-            (49.96, "50 %"),
+            (49.96, "50.0 %"),
             (33.333, "33.3 %"),
             (99.99, "> 99.9 %"),
             (100.0, "100 %"),
@@ -211,18 +180,5 @@ mod tests {
         }
         assert_eq!(percent_ticks(100.0).last(), Some(&100.0));
         assert_eq!(percent_ticks(3.0).last(), Some(&5.0));
-    }
-
-    #[test]
-    fn names_lose_their_middle_and_what_they_have_in_common() {
-        assert_eq!(short("desk.vmdk", 9), "desk.vmdk");
-        assert_eq!(short("a-very-long-name.vmdk", 9), "a-v….vmdk");
-        assert_eq!(short("a\u{202e}b\n", 40), "a\\u{202e}b\\n");
-        let common = |paths: &[&str]| common_folder(paths.iter().copied());
-        assert_eq!(common(&["/farm/a/disk", "/farm/b/disk"]), 6);
-        assert_eq!(common(&["/farm/a", "/farm/a"]), 6);
-        assert_eq!(common(&["a", "b"]), 0);
-        assert_eq!(common(&["/farm/a", "/farm"]), 1);
-        assert_eq!(common(&[]), 0);
     }
 }

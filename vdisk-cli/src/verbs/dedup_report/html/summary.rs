@@ -1,6 +1,10 @@
 //! The top of the page: the result in a sentence, what limits it, and the few figures that matter.
 
-use super::scale::{count, counted, part, percent, ratio, scaled, short, times};
+use super::waterfall::{plus_minus, remaining};
+use super::{
+    names::short,
+    scale::{at, count, counted, part, percent, ratio, times},
+};
 use crate::{size::human, verbs::dedup_report::report::FarmReport};
 use maud::{Markup, html};
 
@@ -61,9 +65,7 @@ fn result(report: &FarmReport) -> Markup {
             (human(all.data_bytes)) " of data, " (about(report)) (human(all.unique_bytes)) " is distinct"
             @if let Some(compressed) = all.compressed_bytes {
                 ", and compression would bring that to about " (human(compressed))
-                @if let Some(c) = &report.compression {
-                    " (± " (human(scaled(all.unique_bytes, c.error))) ")"
-                }
+                (plus_minus(remaining(report).1))
             }
             ". The images take " (human(all.allocated_bytes)) " on their medium today."
         }
@@ -107,7 +109,7 @@ fn warnings(report: &FarmReport) -> Markup {
             aside class=(if g.met { "met" } else { "warning unmet" }) role="note" {
                 p {
                     strong { @if g.met { "Guarantee met. " } @else { "Guarantee not met. " } }
-                    "Wanted: a saving of at least " (percent(g.wanted_percent)) ". Found: "
+                    "Wanted: a saving of at least " (at(g.wanted_percent)) " %. Found: "
                     @if report.sample.is_some() { "at least " }
                     (percent(g.saving_percent)) "."
                 }

@@ -2,18 +2,21 @@
 //!
 //! Long ones end early and say so: the page stays small, and JSON and CSV have everything.
 
-use super::scale::{count, counted, percent, short, times};
+use super::{
+    names::{Names, short},
+    scale::{count, counted, percent, times},
+};
 use crate::{
     size::human,
     verbs::dedup_report::report::{FarmReport, ImageRow, Pair, Steps},
 };
 use maud::{Markup, html};
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 /// Rows of the table of images.
 const IMAGES: usize = 200;
 const GROUPS: usize = 100;
-const PAIRS: usize = 10;
+const PAIRS: usize = 8;
 /// Characters of a path: few are longer, and a hostile one cannot fill the page.
 pub(super) const PATH: usize = 200;
 
@@ -54,7 +57,7 @@ pub(super) fn steps(report: &FarmReport) -> Markup {
             tr {
                 th scope="row" { (name) }
                 td { (human(bytes)) }
-                td { @if what.is_empty() { "" } @else { (times(ratio)) " " span.quiet { (what) } } }
+                td { @if what.is_empty() { "" } @else { (times(ratio)) span.quiet.roomy { " " (what) } } }
             }
         }
     };
@@ -70,27 +73,41 @@ pub(super) fn steps(report: &FarmReport) -> Markup {
         tr.sum {
             th scope="row" { "All steps" }
             td {}
-            td { (times(ratios.total)) " " span.quiet { "in all" } }
+            td { (times(ratios.total)) span.quiet.roomy { " in all" } }
         }
     };
     boxed("Steps", &["Step", "Size", "Smaller by"], &rows)
 }
 
-/// The pairs that share most.
-pub(super) fn pairs(pairs: &[Pair]) -> Markup {
-    let mut best: Vec<&Pair> = pairs.iter().filter(|p| p.shared_bytes > 0).collect();
+/// The pairs that share most; of an image, only its first one: a large family would fill the table.
+pub(super) fn pairs(report: &FarmReport) -> Markup {
+    let names = Names::new(&report.images);
+    let pairs = report.pairs.iter().flat_map(|all| &all.list);
+    let mut best: Vec<&Pair> = pairs.filter(|p| p.shared_bytes > 0).collect();
     best.sort_by_key(|p| Reverse(p.shared_bytes));
+    let mut seen = HashSet::new();
+    best.retain(|p| {
+        let new = !seen.contains(&p.a) && !seen.contains(&p.b);
+        if new {
+            seen.extend([p.a, p.b]);
+        }
+        new
+    });
     let rows = html! {
         @for pair in best.iter().take(PAIRS) {
             tr {
-                th.path scope="row" { div { (short(&pair.a, PATH)) } div { (short(&pair.b, PATH)) } }
+                th.path scope="row" {
+                    @for path in report.pairs.iter().flat_map(|all| all.paths(pair)) {
+                        div { (names.short(path, PATH)) }
+                    }
+                }
                 td { (human(pair.shared_bytes)) }
             }
         }
     };
     html! {
         @if !best.is_empty() {
-            h3 { "Pairs that share most" }
+            h3 { "Pairs that share most, each image once" }
             (boxed("Pairs that share most", &["Images", "Shared"], &rows))
         }
     }
@@ -99,9 +116,9 @@ pub(super) fn pairs(pairs: &[Pair]) -> Markup {
 /// Cells that images and groups have alike.
 fn cells(steps: &Steps) -> Markup {
     html! {
-        td { (human(steps.total_bytes)) }
-        td { (human(steps.allocated_bytes)) }
         td { (human(steps.data_bytes)) }
+        td { (human(steps.allocated_bytes)) }
+        td { (human(steps.total_bytes)) }
     }
 }
 
@@ -111,25 +128,25 @@ pub(super) fn groups(report: &FarmReport) -> Markup {
         @for group in report.groups.iter().take(GROUPS) {
             tr {
                 th.path scope="row" { (short(&group.name, PATH)) }
-                td { (count(group.images as u64)) }
-                (cells(&group.steps))
-                td { (human(group.steps.unique_bytes)) }
                 td { (percent(group.steps.saving_percent)) }
-                td { (group.steps.compressed_bytes.map_or_else(|| "–".into(), human)) }
                 td { (times(group.steps.ratios.total)) }
+                td { (count(group.images as u64)) }
+                td { (group.steps.compressed_bytes.map_or_else(|| "–".into(), human)) }
+                td { (human(group.steps.unique_bytes)) }
+                (cells(&group.steps))
             }
         }
     };
     let columns = [
         "Group",
-        "Images",
-        "Size",
-        "Stored",
-        "Data",
-        "Distinct",
         "Saving",
-        "Compressed",
         "In all",
+        "Images",
+        "Compressed",
+        "Distinct",
+        "Data",
+        "Stored",
+        "Size",
     ];
     html! {
         (boxed("Groups", &columns, &rows))
@@ -143,25 +160,25 @@ pub(super) fn sizes(report: &FarmReport) -> Markup {
         @for s in &report.sweep {
             tr.sum[s.block_size == report.block_size] {
                 th scope="row" { (human(s.block_size)) }
-                td { (human(s.data_bytes)) }
-                td { (human(s.unique_bytes)) }
                 td { (percent(s.saving_percent)) }
+                td { (human(s.unique_bytes)) }
+                td { (human(s.data_bytes)) }
                 td { (count(s.blocks)) }
             }
         }
         @if let Some(c) = &report.chunks {
             tr {
-                th scope="row" { "by content, " (human(u64::from(c.average_size))) " on average" }
-                td { (human(c.data_bytes)) }
-                td { (human(c.unique_bytes)) }
+                th scope="row" { "by content, about " (human(u64::from(c.average_size))) }
                 td { (percent(c.saving_percent)) }
+                td { (human(c.unique_bytes)) }
+                td { (human(c.data_bytes)) }
                 td { (count(c.chunks)) " in all" }
             }
         }
     };
     boxed(
         "Block sizes",
-        &["Blocks of", "Data", "Distinct", "Saving", "Distinct blocks"],
+        &["Blocks of", "Saving", "Distinct", "Data", "Distinct blocks"],
         &rows,
     )
 }
@@ -182,24 +199,24 @@ pub(super) fn images(report: &FarmReport) -> Markup {
                         @if grouped && let Some(group) = &image.group { ", " (short(group, 40)) }
                     }
                 }
-                (cells(&image.steps))
+                td.strong { (human(image.exclusive_bytes)) }
+                td { (human(image.shared_bytes)) }
                 td { (human(image.distinct_bytes)) }
                 td { (human(image.internal_duplicate_bytes)) }
-                td { (human(image.shared_bytes)) }
-                td.strong { (human(image.exclusive_bytes)) }
+                (cells(&image.steps))
             }
         }
     };
     let markup = html! { @for image in rows.iter().take(IMAGES) { (cell(image)) } };
     let columns = [
         "Image",
-        "Size",
-        "Stored",
-        "Data",
+        "Exclusive",
+        "Shared",
         "Distinct",
         "Repeated within",
-        "Shared",
-        "Exclusive",
+        "Data",
+        "Stored",
+        "Size",
     ];
     html! {
         (boxed("Images", &columns, &markup))

@@ -32,12 +32,7 @@ fn steps(report: &FarmReport) -> Vec<Step> {
         class,
         from: after.min(before),
         to: before,
-        figure: format!(
-            "{}{} · {}",
-            minus(before.saturating_sub(after)),
-            plus_minus(error),
-            times(ratio(before, after))
-        ),
+        figure: with_ratio(minus(before.saturating_sub(after)), before, after),
         error,
     };
     let data = all.total_bytes.saturating_sub(all.zero_bytes);
@@ -56,37 +51,58 @@ fn steps(report: &FarmReport) -> Vec<Step> {
         cut("Zeros", "cut", all.total_bytes, data, 0),
         cut("Duplicates", dedup_class, data, all.unique_bytes, sampling),
     ];
-    let (mut rest, mut error) = (all.unique_bytes, sampling);
+    let (rest, error) = remaining(report);
     if let Some(compressed) = all.compressed_bytes {
-        let estimate = report.compression.as_ref().map_or(0.0, |c| c.error);
-        let own = scaled(all.unique_bytes, estimate);
+        let own = error_of_compression(report);
         steps.push(cut(
-            "Compression, estimated",
+            "Compression (estimate)",
             "cut guess",
             all.unique_bytes,
             compressed,
             own,
         ));
-        rest = compressed.min(all.unique_bytes);
-        error = own.saturating_add(scaled(sampling, part(rest, all.unique_bytes)));
     }
     steps.push(Step {
         name: "What remains",
         class: if error > 0 { "rest guess" } else { "rest" },
         from: 0,
         to: rest,
-        figure: format!(
-            "{}{} · {} in all",
-            size::human(rest),
-            plus_minus(error),
-            times(ratio(all.total_bytes, rest))
+        figure: with_ratio(
+            format!("{}{}", size::human(rest), plus_minus(error)),
+            all.total_bytes,
+            rest,
         ),
         error,
     });
     steps
 }
 
-fn plus_minus(error: u64) -> String {
+/// What remains after all steps, and half of its confidence interval, in bytes.
+pub(super) fn remaining(report: &FarmReport) -> (u64, u64) {
+    let all = &report.total.steps;
+    let sampling = report.sample.as_ref().map_or(0, |s| s.unique_error_bytes);
+    let Some(compressed) = all.compressed_bytes else {
+        return (all.unique_bytes, sampling);
+    };
+    let rest = compressed.min(all.unique_bytes);
+    let sampling = scaled(sampling, part(rest, all.unique_bytes));
+    (rest, error_of_compression(report).saturating_add(sampling))
+}
+
+fn error_of_compression(report: &FarmReport) -> u64 {
+    let error = report.compression.as_ref().map_or(0.0, |c| c.error);
+    scaled(report.total.steps.unique_bytes, error)
+}
+
+/// `figure` with how many times smaller `after` is; without, if nothing is left.
+fn with_ratio(figure: String, before: u64, after: u64) -> String {
+    match ratio(before, after) {
+        ratio if ratio.is_finite() => format!("{figure} · {}", times(ratio)),
+        _ => figure,
+    }
+}
+
+pub(super) fn plus_minus(error: u64) -> String {
     if error == 0 {
         return String::new();
     }
@@ -118,23 +134,28 @@ pub(super) fn chart(report: &FarmReport) -> Markup {
             }
             @for tick in byte_ticks(widest) {
                 line.grid x1=(at(x(tick))) x2=(at(x(tick))) y1=(at(TOP)) y2=(at(floor)) {}
-                text.tick x=(at(x(tick))) y=(at(floor + 14.0)) text-anchor=(anchor(x(tick))) {
+                text.tick x=(at(x(tick))) y=(at(floor + 14.0)) text-anchor=(anchor(x(tick), 0.12)) {
                     @if tick == 0 { "0" } @else { (size::human(tick)) }
                 }
             }
             @for (i, step) in (0u8..).zip(&steps) {
-                (row(step, TOP + f64::from(i) * ROW, &x, steps.get(usize::from(i) + 1).is_some()))
+                (bar(step, TOP + f64::from(i) * ROW, &x, steps.get(usize::from(i) + 1).is_some()))
             }
             line.today x1=(at(x(allocated))) x2=(at(x(allocated))) y1="16" y2=(at(floor)) {}
-            text.note x=(at(x(allocated))) y="11" text-anchor=(anchor(x(allocated))) {
+            text.note x=(at(x(allocated))) y="11" text-anchor=(anchor(x(allocated), 0.38)) {
                 "on the medium today: " (size::human(allocated))
+            }
+            @for (i, step) in (0u8..).zip(&steps) {
+                @let y = TOP + f64::from(i) * ROW + 13.0;
+                text.name x=(at(MARGIN)) y=(at(y)) { (step.name) }
+                text.figure x=(at(WIDTH - MARGIN)) y=(at(y)) text-anchor="end" { (step.figure) }
             }
         }
     }
 }
 
-/// A step at height `y`; `more` if another one follows.
-fn row(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
+/// The bar of a step at height `y`; `more` if another one follows.
+fn bar(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
     let (left, right) = (x(step.from), x(step.to));
     // Where the step ends: a cut leaves what is on its left.
     let (end, end_bytes) = if step.class.starts_with("cut") {
@@ -144,12 +165,10 @@ fn row(step: &Step, y: f64, x: &dyn Fn(u64) -> f64, more: bool) -> Markup {
     };
     let middle = y + BAR + THICK / 2.0;
     html! {
-        text.name x=(at(MARGIN)) y=(at(y + 13.0)) { (step.name) }
-        text.figure x=(at(WIDTH - MARGIN)) y=(at(y + 13.0)) text-anchor="end" { (step.figure) }
         rect class=(format!("bar {}", step.class)) x=(at(left)) y=(at(y + BAR))
             width=(at(visible(step.to - step.from, right - left))) height=(at(THICK)) {}
         @if more {
-            line.link x1=(at(end)) x2=(at(end)) y1=(at(y + BAR + THICK)) y2=(at(y + ROW + BAR)) {}
+            line.link x1=(at(end)) x2=(at(end)) y1=(at(y + BAR)) y2=(at(y + ROW + BAR)) {}
         }
         @if step.error > 0 {
             @let low = x(end_bytes.saturating_sub(step.error));
@@ -167,11 +186,11 @@ fn visible(bytes: u64, width: f64) -> f64 {
     if bytes == 0 { 0.0 } else { width.max(0.8) }
 }
 
-/// How a text at `x` is laid so that it stays inside the chart.
-fn anchor(x: f64) -> &'static str {
+/// How a text at `x` is laid so that it stays inside the chart, if it takes twice `room` of it.
+fn anchor(x: f64, room: f64) -> &'static str {
     match x / WIDTH {
-        r if r < 0.25 => "start",
-        r if r > 0.75 => "end",
+        r if r < room => "start",
+        r if r > 1.0 - room => "end",
         _ => "middle",
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     farm::Trouble,
     verbs::dedup_report::report::{
         Alignment, Chunks, Cluster, Compression, FarmReport, GroupRow, Guarantee, ImageRow, Method,
-        Misaligned, Pair, Ratios, References, Sample, Steps, Sweep, Totals,
+        Misaligned, Pair, Pairs, Ratios, References, Sample, Steps, Sweep, Totals,
     },
 };
 
@@ -50,7 +50,10 @@ pub(super) fn empty() -> FarmReport {
             steps: steps(0, 0, 0, 0),
             once_bytes: 0,
         },
-        pairs: Some(Vec::new()),
+        pairs: Some(Pairs {
+            paths: Vec::new(),
+            list: Vec::new(),
+        }),
         clusters: Vec::new(),
         references: Vec::new(),
         sweep: Vec::new(),
@@ -111,10 +114,9 @@ pub(super) fn farm(count: u64) -> FarmReport {
                 (3, 0 | 1) | (0 | 1, 3) => 3 * GIB,
                 _ => GIB / 20,
             };
-            let name = |i: u64| images[usize::try_from(i).unwrap()].path.clone();
             pairs.push(Pair {
-                a: name(a),
-                b: name(b),
+                a: u32::try_from(a).unwrap(),
+                b: u32::try_from(b).unwrap(),
                 shared_bytes: shared,
             });
         }
@@ -134,8 +136,11 @@ pub(super) fn farm(count: u64) -> FarmReport {
             ),
             once_bytes: once,
         },
+        pairs: Some(Pairs {
+            paths: images.iter().map(|i| i.path.clone()).collect(),
+            list: pairs,
+        }),
         images,
-        pairs: Some(pairs),
         references,
         compression: Some(Compression {
             sampled_blocks: 8192,
