@@ -1,0 +1,22 @@
+//! Reports on farms, beside counts of the same disks that were made without the program.
+//!
+//! The images come from qemu-img, qemu-io and the program itself; what they read as is kept beside
+//! them, and qemu has to agree. `support/dedup_truth.py` then counts the blocks of the raw disks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod builder;
+mod compare;
+mod contents;
+mod exact;
+mod mixed;
+#[path = "../run/mod.rs"]
+mod run;
+#[allow(dead_code, reason = "the tests with peers use all of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod truth;
+mod vhd;
