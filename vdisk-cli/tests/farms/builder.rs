@@ -2,11 +2,16 @@
 
 use crate::{
     contents::Change,
-    run::Folder,
+    run::{Folder, Ran},
     support::peers::{Qemu, need, program},
     vhd,
 };
-use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
+use serde_json::Value;
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 /// A farm under construction, and afterwards.
 pub(crate) struct Farm {
@@ -16,6 +21,8 @@ pub(crate) struct Farm {
     qemu: Qemu,
     pub(crate) python: PathBuf,
     pub(crate) images: Vec<Image>,
+    /// The image that reports start with, if not the first.
+    pub(crate) first: Option<usize>,
 }
 
 pub(crate) struct Image {
@@ -68,6 +75,7 @@ impl Farm {
             qemu: Qemu::find()?,
             python: need("python3", python)?,
             images: Vec::new(),
+            first: None,
         })
     }
 
@@ -117,18 +125,23 @@ impl Farm {
     pub(crate) fn full(&mut self, name: &str, options: &str, bytes: Vec<u8>) -> usize {
         self.add(name, None, bytes, |farm, image| {
             farm.scratch.write("in.raw", &image.bytes);
-            let (from, to) = (farm.scratch.path("in.raw"), farm.folder.path(name));
-            let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-            let mut arguments = vec!["convert", "-f", "raw", "-O", image.driver()];
-            for option in options.split_whitespace() {
-                match option {
-                    "-c" => arguments.push("-c"),
-                    _ => arguments.extend(["-o", option]),
-                }
-            }
-            arguments.extend([from, to]);
-            farm.qemu.img(&farm.folder.path(""), &arguments);
+            let from = farm.scratch.path("in.raw");
+            farm.convert(&from, image.driver(), options, name);
         })
+    }
+
+    /// Has qemu-img make `name` of the raw disk `from`.
+    pub(crate) fn convert(&self, from: &Path, driver: &str, options: &str, name: &str) {
+        let to = self.folder.path(name);
+        let mut arguments = vec!["convert", "-f", "raw", "-O", driver];
+        for option in options.split_whitespace() {
+            match option {
+                "-c" => arguments.push("-c"),
+                _ => arguments.extend(["-o", option]),
+            }
+        }
+        arguments.extend([from.to_str().unwrap(), to.to_str().unwrap()]);
+        self.qemu.img(&self.folder.path(""), &arguments);
     }
 
     /// A child of `parent` in the same folder, made by qemu-img; `size` bytes, or those of the parent.
@@ -203,6 +216,13 @@ impl Farm {
             let folder = self.folder.path("");
             self.qemu.io(&folder, image.driver(), name, &commands);
         }
+        self.now_reads(name, bytes);
+    }
+
+    /// `name` reads as `bytes` from now on.
+    pub(crate) fn now_reads(&mut self, name: &str, bytes: Vec<u8>) {
+        let _ = fs::remove_file(self.scratch.path(&name.replace('/', "-")));
+        let number = self.find(name);
         self.images[number].bytes = bytes;
     }
 
@@ -212,16 +232,21 @@ impl Farm {
         self.images[number].listed = false;
     }
 
-    /// Names of the images that reports are about.
+    /// Names of the images that reports are about, in their order.
     pub(crate) fn listed(&self) -> Vec<&str> {
-        let listed = self.images.iter().filter(|i| i.listed);
-        listed.map(|i| i.name.as_str()).collect()
+        let first = self.first.map(|f| &self.images[f]);
+        let others = (0..self.images.len()).filter(|n| Some(*n) != self.first);
+        let all = first.into_iter().chain(others.map(|n| &self.images[n]));
+        all.filter(|i| i.listed).map(|i| i.name.as_str()).collect()
     }
 
     /// Has qemu read `image` as a raw disk, which must be what is kept of it; what qemu cannot read (a VHD
     /// or VHDX with a parent) is written from that. Returns the raw disk.
     pub(crate) fn flat(&self, image: &Image) -> PathBuf {
         let raw = self.scratch.path(&image.name.replace('/', "-"));
+        if raw.exists() {
+            return raw;
+        }
         let readable = image.parent.is_none() || !["vpc", "vhdx"].contains(&image.driver());
         if readable {
             let to = raw.to_str().unwrap();
@@ -233,5 +258,35 @@ impl Farm {
             fs::write(&raw, &image.bytes).unwrap();
         }
         raw
+    }
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// Bytes read by system calls.
+    pub(crate) read: u64,
+    /// Most bytes of memory at one time.
+    pub(crate) peak: u64,
+}
+
+impl Farm {
+    /// Runs the program, and says what it took.
+    #[track_caller]
+    pub(crate) fn measured(&self, args: &str) -> (Ran, Taken) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/measured.py");
+        let file = self.scratch.path("taken.json");
+        let line = format!(
+            "exec {} {script} {} \"$V\" {args}",
+            self.python.display(),
+            file.display()
+        );
+        let ran = self.folder.shell(&line);
+        let json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let taken = Taken {
+            read: json["read_bytes"].as_u64().unwrap(),
+            peak: json["peak_bytes"].as_u64().unwrap(),
+        };
+        (ran, taken)
     }
 }

@@ -9,14 +9,23 @@
 )]
 
 mod builder;
+mod clones;
 mod compare;
 mod contents;
 mod exact;
+mod figures;
+mod kept;
+mod large;
 mod mixed;
+mod paused;
 #[path = "../run/mod.rs"]
 mod run;
+mod sampled;
+mod stop;
 #[allow(dead_code, reason = "the tests with peers use all of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod temporary;
 mod truth;
 mod vhd;
+mod wrong;

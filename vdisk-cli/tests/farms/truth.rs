@@ -1,6 +1,6 @@
 //! What a report must say, counted by `support/dedup_truth.py` from raw disks.
 
-use crate::{builder::Farm, support::run};
+use crate::{builder::Farm, compare::figure, support::run};
 use serde_json::Value;
 
 /// The counts of the images `names` for each of the block sizes.
@@ -15,8 +15,19 @@ pub(crate) fn truth_shifted(
     blocks: &[u64],
     pads: &[(&str, u64)],
 ) -> Vec<Value> {
+    count(farm, names, blocks, pads, false)
+}
+
+fn count(
+    farm: &Farm,
+    names: &[&str],
+    blocks: &[u64],
+    pads: &[(&str, u64)],
+    deflate: bool,
+) -> Vec<Value> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/dedup_truth.py");
     let mut arguments = vec![script.to_owned()];
+    arguments.extend(deflate.then(|| "--deflate".to_owned()));
     for block in blocks {
         arguments.push(format!("--block={block}"));
     }
@@ -34,4 +45,12 @@ pub(crate) fn truth_shifted(
         Value::Array(sizes) => sizes,
         other => panic!("{other}"),
     }
+}
+
+/// Bytes of the distinct blocks of all disks after deflate, one by one.
+pub(crate) fn deflated(farm: &Farm, names: &[&str], block: u64) -> u64 {
+    figure(
+        &count(farm, names, &[block], &[], true)[0]["total"],
+        "deflated_bytes",
+    )
 }

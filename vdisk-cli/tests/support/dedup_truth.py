@@ -1,17 +1,19 @@
 """Counts the blocks of raw disks, for comparison with `vdisk dedup-report`.
 
-    dedup_truth.py [--block BYTES]... [--pad NAME=BYTES]... NAME=FILE...
+    dedup_truth.py [--block BYTES]... [--pad NAME=BYTES]... [--deflate] NAME=FILE...
 
 Nothing of vdisk is used or imitated: every block of every disk is read and hashed whole, SHA-256, at
 multiples of the block size from the start of the disk; a short last block at its own length. Prints
 JSON: `sizes`, one entry for each --block (4096 if there is none), all figures in bytes. `references`
 has an entry for each number of times that a block occurs. --pad puts so many zeros in front of a disk.
+With --deflate, the total has `deflated_bytes`: each distinct block deflated on its own, or as it is.
 """
 
 import argparse
 import hashlib
 import json
 import sys
+import zlib
 from collections import defaultdict
 from itertools import combinations
 
@@ -26,8 +28,10 @@ def pieces(path, pad, size):
 
 
 class Farm:
-    def __init__(self, disks, pads, size):
+    def __init__(self, disks, pads, size, deflate):
         self.size = size
+        self.deflate = deflate
+        self.deflated = 0
         self.images = [
             {"name": name, "total_bytes": 0, "zero_bytes": 0, "data_bytes": 0}
             for name, _ in disks
@@ -48,6 +52,10 @@ class Farm:
                 continue
             image["data_bytes"] += len(block)
             digest = hashlib.sha256(block).digest()
+            if self.deflate and digest not in self.lengths:
+                deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+                packed = deflater.compress(block) + deflater.flush()
+                self.deflated += min(len(packed), len(block))
             assert self.lengths.setdefault(digest, len(block)) == len(block)
             self.times[digest] += 1
             self.owners[digest].add(number)
@@ -82,6 +90,8 @@ class Farm:
         total["unique_bytes"] = sum(self.lengths.values())
         total["duplicate_bytes"] = total["data_bytes"] - total["unique_bytes"]
         total["once_bytes"] = references[1]["unique_bytes"] if 1 in references else 0
+        if self.deflate:
+            total["deflated_bytes"] = self.deflated
         return {
             "block_size": self.size,
             "total": total,
@@ -110,10 +120,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--block", type=int, action="append")
     parser.add_argument("--pad", type=named, action="append", default=[])
+    parser.add_argument("--deflate", action="store_true")
     parser.add_argument("disks", type=named, nargs="*")
     args = parser.parse_args()
     pads = {name: int(value) for name, value in args.pad}
-    sizes = [Farm(args.disks, pads, size).report() for size in args.block or [4096]]
+    sizes = [
+        Farm(args.disks, pads, size, args.deflate).report()
+        for size in args.block or [4096]
+    ]
     json.dump({"sizes": sizes}, sys.stdout)
 
 
