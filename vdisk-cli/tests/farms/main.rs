@@ -5,7 +5,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test that cannot go on fails"
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot go on fails, and numbers here are small"
 )]
 
 mod builder;
