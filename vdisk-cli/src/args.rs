@@ -48,7 +48,7 @@ pub(crate) fn format_parser(written: bool) -> impl TypedValueParser<Value = &'st
 }
 
 /// Reads the path of a folder that is there.
-fn folder_parser() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn folder_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(path),
         Ok(_) => Err("it is not a folder".to_owned()),

@@ -41,7 +41,8 @@ Exit codes:
   0    done, or the same
   1    differs, or something was found that needs attention
   2    wrong usage, or an error
-  3    refused: a file outside the allowed folders, layers in conflict, or an image in use
+  3    refused: a file outside the allowed folders, layers in conflict, or an image in use; or a
+       guarantee that is not met
   4    corrupt image
   130  stopped";
 

@@ -131,10 +131,11 @@ impl Ui {
     pub(crate) fn print(&mut self, report: &impl Report) -> Result<()> {
         self.progress.finish();
         if self.json {
-            let mut text = serde_json::to_vec_pretty(report)
-                .map_err(|e| Error::io("write", io::Error::from(e)))?;
-            text.push(b'\n');
-            return self.write(|out| out.write_all(&text));
+            // A report can be long: it is not held as text.
+            return self.write(|out| {
+                serde_json::to_writer_pretty(&mut *out, report)?;
+                out.write_all(b"\n")
+            });
         }
         self.write(|out| report.text(out))
     }

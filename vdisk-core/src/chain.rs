@@ -156,7 +156,8 @@ impl Chain {
     }
 
     /// What the first `depth` layers record, as a disk that says [`Kind::Absent`] where the layers
-    /// below them decide. With all layers, or more, it is the chain itself.
+    /// below them decide, without asking those. Past the end of the layers below it says that there
+    /// are zeros. With all layers, or more, it is the chain itself.
     #[must_use]
     pub fn above(&self, depth: usize) -> Above<'_> {
         Above { chain: self, depth }
@@ -178,31 +179,56 @@ impl Chain {
         self.layers.iter().flat_map(|l| l.files())
     }
 
-    /// The layer that decides `pos`, and its answer; no layer below the base.
+    /// Who decides `pos` among the first `depth` layers: the layer, if one does, and the answer.
+    /// The layers below them are not asked: where they decide, the answer is absent.
     ///
     /// The only place in the crate that knows how parents show through.
-    fn decide(&self, pos: u64) -> Result<(Option<&Layer>, Extent)> {
+    fn decide(&self, depth: usize, pos: u64) -> Result<(Option<&Layer>, Extent)> {
         let mut end = self.size;
         let mut last = self.layers.len().saturating_sub(1);
-        for (depth, layer) in self.layers.iter().enumerate() {
+        for (number, layer) in self.layers.iter().enumerate() {
             if pos >= layer.size() {
                 if layer.facts().parent.is_some() {
-                    last = depth; // zeros follow a layer that is shorter than its child
+                    last = number; // zeros follow a layer that is shorter than its child
                     break;
                 }
                 continue; // an overlay shows what lies below, also past its end
             }
-            let mut found = layer.extent_at(pos)?;
+            let mut found = if number < depth {
+                layer.extent_at(pos)?
+            } else {
+                Extent::empty(pos..layer.size(), Kind::Absent)
+            };
             end = end.min(found.range.end);
-            if found.kind != Kind::Absent {
+            if found.kind != Kind::Absent || number >= depth {
                 found.range.end = end;
-                found.depth = depth;
+                found.depth = number;
                 return Ok((Some(layer), found));
             }
         }
         let mut rest = Extent::empty(pos..end, Kind::Zero);
         rest.depth = last;
         Ok((None, rest))
+    }
+
+    /// Reads what the first `depth` layers record; fails where they record nothing.
+    fn read(&self, depth: usize, mut pos: u64, mut buf: &mut [u8]) -> Result<()> {
+        disk::check_range(self, pos, buf.len())?;
+        while !buf.is_empty() {
+            let (layer, extent) = self.decide(depth, pos)?;
+            let (part, rest) = buf.split_at_mut(part_len(buf.len(), pos, extent.range.end));
+            match (layer, extent.kind) {
+                (Some(layer), Kind::Data) => layer.read_at(pos, part)?,
+                (_, Kind::Absent) => {
+                    let detail = format!("a lower layer holds position {pos:#x} of the disk");
+                    return Err(Error::new(ErrorKind::Reference, "read", detail));
+                }
+                _ => part.fill(0),
+            }
+            pos += part.len() as u64;
+            buf = rest;
+        }
+        Ok(())
     }
 }
 
@@ -215,21 +241,10 @@ impl Disk for Chain {
     }
     fn extent_at(&self, pos: u64) -> Result<Extent> {
         disk::check_range(self, pos, 1)?;
-        Ok(self.decide(pos)?.1)
+        Ok(self.decide(self.layers.len(), pos)?.1)
     }
-    fn read_at(&self, mut pos: u64, mut buf: &mut [u8]) -> Result<()> {
-        disk::check_range(self, pos, buf.len())?;
-        while !buf.is_empty() {
-            let (layer, extent) = self.decide(pos)?;
-            let (part, rest) = buf.split_at_mut(part_len(buf.len(), pos, extent.range.end));
-            match layer {
-                Some(layer) if extent.kind == Kind::Data => layer.read_at(pos, part)?,
-                _ => part.fill(0),
-            }
-            pos += part.len() as u64;
-            buf = rest;
-        }
-        Ok(())
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(self.layers.len(), pos, buf)
     }
 }
 
@@ -237,4 +252,20 @@ impl Disk for Chain {
 pub struct Above<'a> {
     chain: &'a Chain,
     depth: usize,
+}
+
+impl Disk for Above<'_> {
+    fn size(&self) -> u64 {
+        self.chain.size()
+    }
+    fn sector_size(&self) -> u32 {
+        self.chain.sector_size()
+    }
+    fn extent_at(&self, pos: u64) -> Result<Extent> {
+        disk::check_range(self, pos, 1)?;
+        Ok(self.chain.decide(self.depth, pos)?.1)
+    }
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> Result<()> {
+        self.chain.read(self.depth, pos, buf)
+    }
 }

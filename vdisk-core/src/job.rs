@@ -3,6 +3,7 @@
 //! The only place in the crate that spreads work over threads.
 
 use crate::{Error, ErrorKind, Result, limits};
+use rayon::{ThreadPool, ThreadPoolBuilder, slice::ParallelSliceMut};
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
@@ -90,12 +91,8 @@ impl Job<'_> {
         work: impl Fn(T) -> Result<U> + Sync,
         mut done: impl FnMut(U) -> Result<()>,
     ) -> Result<()> {
-        let threads = self.threads.get().min(limits::THREADS);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::new(ErrorKind::Io, "threads", e.to_string()))?;
-        let window = threads * 2;
+        let pool = self.pool()?;
+        let window = pool.current_num_threads() * 2;
         let work = &work;
         let mut waiting = VecDeque::with_capacity(window + 1);
         pool.in_place_scope(|scope| {
@@ -126,5 +123,30 @@ impl Job<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Sorts `items` where they are; those with equal keys in any order.
+    pub(crate) fn sort<T: Send, K: Ord>(
+        &self,
+        items: &mut [T],
+        key: impl Fn(&T) -> K + Sync,
+    ) -> Result<()> {
+        // Fewer are sorted before threads have started.
+        const MANY: usize = 1 << 15;
+        if self.threads.get() == 1 || items.len() < MANY {
+            items.sort_unstable_by_key(key);
+        } else {
+            self.pool()?
+                .install(|| items.par_sort_unstable_by_key(&key));
+        }
+        Ok(())
+    }
+
+    fn pool(&self) -> Result<ThreadPool> {
+        let threads = self.threads.get().min(limits::THREADS);
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Io, "threads", e.to_string()))
     }
 }

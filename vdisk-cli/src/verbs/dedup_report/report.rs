@@ -1,7 +1,7 @@
 //! What the report says: one structure for JSON, the table, CSV and the page. All sizes are bytes.
 
 use crate::farm::Trouble;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The whole report. Documented in `docs/dedup-report.md`, with a JSON schema beside it.
 #[derive(Serialize)]
@@ -16,8 +16,8 @@ pub(crate) struct FarmReport {
     /// With `--group-by`.
     pub(crate) groups: Vec<GroupRow>,
     pub(crate) total: Totals,
-    /// Only pairs that share something; none if they were left out for want of memory.
-    pub(crate) pairs: Option<Vec<Pair>>,
+    /// Only pairs that share something; `None` if they were left out for want of memory.
+    pub(crate) pairs: Option<Pairs>,
     pub(crate) clusters: Vec<Cluster>,
     /// How often distinct blocks occur.
     pub(crate) references: Vec<References>,
@@ -42,7 +42,8 @@ pub(crate) struct FarmReport {
 #[derive(Serialize, Clone, Default)]
 pub(crate) struct Steps {
     pub(crate) total_bytes: u64,
-    /// On the medium now: of an image without its parents; of a group or all with them, each file once.
+    /// On the medium now: of an image without its parents; of a group the sum of its images'; of all
+    /// with parents that are no images of the report, each file once.
     pub(crate) allocated_bytes: u64,
     pub(crate) zero_bytes: u64,
     pub(crate) data_bytes: u64,
@@ -56,7 +57,7 @@ pub(crate) struct Steps {
     pub(crate) ratios: Ratios,
 }
 
-/// Each how many times smaller; 1 if nothing is won or there is nothing.
+/// Each how many times smaller; 1 where there is nothing to divide, or to divide by.
 #[derive(Serialize, Clone, Default)]
 pub(crate) struct Ratios {
     /// total / allocated.
@@ -102,11 +103,42 @@ pub(crate) struct GroupRow {
     pub(crate) steps: Steps,
 }
 
-#[derive(Serialize)]
+/// What any two images share. There can be millions: each is small, and gets its names when shown.
+pub(crate) struct Pairs {
+    /// The paths of the images, in their order.
+    pub(crate) paths: Vec<String>,
+    pub(crate) list: Vec<Pair>,
+}
+
+/// Two images by their numbers in the report, the lower one first.
 pub(crate) struct Pair {
-    pub(crate) a: String,
-    pub(crate) b: String,
+    pub(crate) a: u32,
+    pub(crate) b: u32,
     pub(crate) shared_bytes: u64,
+}
+
+impl Pairs {
+    /// The paths of the images of `pair`.
+    pub(crate) fn paths(&self, pair: &Pair) -> [&str; 2] {
+        let path = |number: u32| self.paths.get(number as usize).map_or("", String::as_str);
+        [path(pair.a), path(pair.b)]
+    }
+}
+
+impl Serialize for Pairs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Named<'a> {
+            a: &'a str,
+            b: &'a str,
+            shared_bytes: u64,
+        }
+        serializer.collect_seq(self.list.iter().map(|pair| {
+            let [a, b] = self.paths(pair);
+            let shared_bytes = pair.shared_bytes;
+            Named { a, b, shared_bytes }
+        }))
+    }
 }
 
 /// Full disks that could be thin children of one of them.

@@ -31,7 +31,7 @@ mod sorter;
 mod tally;
 
 pub use block::{Block, Content};
-pub use chunks::chunks;
+pub use chunks::{Chunk, chunks};
 pub use count::{Count, LEAST_MEMORY, Options};
 pub use fingerprint::Fingerprint;
 pub use forest::Node;
