@@ -3,7 +3,7 @@
 //!
 //! The seal finds damage; whoever means harm makes a right one.
 
-use crate::columns::{GROUP, schema};
+use crate::columns::schema;
 use parquet::{
     basic::{Compression, Encoding},
     column::{
@@ -20,9 +20,11 @@ use std::{fs::File, sync::Arc};
 use vdisk_core::Error;
 
 /// Rows of a row group that are accepted: other programs may write larger ones.
-const ROWS: i64 = 16 * GROUP as i64;
+const ROWS: i64 = 4 << 20;
 /// Bytes of a column in a row group that are accepted. They may be held in memory.
 const CHUNK: u64 = 64 << 20;
+/// Values of a page that are accepted: as many.
+const VALUES: u32 = 4 << 20;
 /// Values of a dictionary that are accepted; there are two kinds.
 const DICTIONARY: u32 = 16;
 
@@ -64,44 +66,49 @@ pub(crate) fn columns(file: &Arc<File>, group: &RowGroupMetaData) -> Result<Vec<
     let rows = usize::try_from(group.num_rows())?;
     let open = |column: &parquet::file::metadata::ColumnChunkMetaData| {
         let pages = SerializedPageReader::new(Arc::clone(file), column, rows, None)?;
-        let pages = Box::new(Sound(pages));
+        let pages = Box::new(Sound {
+            pages,
+            has_dictionary: false,
+        });
         Ok(get_column_reader(column.column_descr_ptr(), pages))
     };
     group.columns().iter().map(open).collect()
 }
 
 /// Pages with counts and encodings that a decoder can be trusted with.
-struct Sound(SerializedPageReader<File>);
+struct Sound {
+    pages: SerializedPageReader<File>,
+    has_dictionary: bool,
+}
 
 impl PageReader for Sound {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
-        let page = self.0.get_next_page()?;
+        let page = self.pages.get_next_page()?;
         let Some(found) = &page else {
             return Ok(None);
         };
-        let (most, encodings): (_, &[Encoding]) = match found.is_dictionary_page() {
-            true => (DICTIONARY, &[Encoding::PLAIN, Encoding::PLAIN_DICTIONARY]),
-            false => (
-                u32::try_from(ROWS).unwrap_or(u32::MAX),
-                &[
-                    Encoding::PLAIN,
-                    Encoding::PLAIN_DICTIONARY,
-                    Encoding::RLE_DICTIONARY,
-                    Encoding::DELTA_BINARY_PACKED,
-                ],
-            ),
+        let dictionary = found.is_dictionary_page();
+        let most = if dictionary { DICTIONARY } else { VALUES };
+        let known = match found.encoding() {
+            Encoding::PLAIN => true,
+            Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY => {
+                dictionary || self.has_dictionary
+            }
+            Encoding::DELTA_BINARY_PACKED => !dictionary,
+            _ => false,
         };
-        if found.num_values() > most || !encodings.contains(&found.encoding()) {
+        if found.num_values() > most || !known {
             let detail = "a page has more values than accepted, or an unusual encoding";
             return Err(ParquetError::General(detail.to_owned()));
         }
+        self.has_dictionary |= dictionary;
         Ok(page)
     }
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
-        self.0.peek_next_page()
+        self.pages.peek_next_page()
     }
     fn skip_next_page(&mut self) -> Result<()> {
-        self.0.skip_next_page()
+        self.pages.skip_next_page()
     }
 }
 

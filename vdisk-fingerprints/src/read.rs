@@ -13,6 +13,7 @@ use parquet::{
 };
 use std::{
     fs::File,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -120,14 +121,18 @@ impl Reader {
     }
 }
 
-/// Runs `work` of the Parquet library. Some of its decoders panic where a file contradicts itself;
-/// what they were about is dropped then.
+/// Runs `work` of the Parquet library. Some of its decoders expect of a file what nobody checked, and
+/// panic: `pages` refuses what is known of that, and this is for the rest. What they were about
+/// is dropped then.
 fn guarded<T>(part: &str, work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T> {
     let fail = |detail: String| Error::corrupt(part.to_owned(), detail);
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(ParquetError::External(cause))) => match cause.downcast() {
-            Ok(error) => Err(Error::io("read", *error)),
+        Ok(Err(ParquetError::External(cause))) => match cause.downcast::<io::Error>() {
+            Ok(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(Error::io("read", *error))
+            }
+            Ok(_) => Err(fail("goes past the end of the file".to_owned())),
             Err(cause) => Err(fail(cause.to_string())),
         },
         Ok(Err(error)) => Err(fail(error.to_string())),

@@ -101,14 +101,13 @@ impl Batch {
 /// Replaces `values` by the next ones of a column.
 fn next<T: DataType>(
     column: &mut ColumnReaderImpl<T>,
-    given: Option<&mut Vec<i16>>,
+    mut given: Option<&mut Vec<i16>>,
     values: &mut Vec<T::T>,
 ) -> Result<(), ParquetError> {
     values.clear();
-    let given = given.map(|given| {
+    if let Some(given) = &mut given {
         given.clear();
-        given
-    });
+    }
     column.read_records(BATCH, given, None, values).map(|_| ())
 }
 

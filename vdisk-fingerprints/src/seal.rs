@@ -16,7 +16,9 @@ use vdisk_core::{Error, Result};
 /// What the seal begins with.
 const MAGIC: &[u8; 8] = b"vdisk-fp";
 /// Bytes of the seal: what it begins with and two digests.
-pub(crate) const LEN: u64 = 72;
+pub(crate) const LEN: u64 = ROOM.len() as u64;
+/// Its place while it is not known.
+const ROOM: [u8; 72] = [0; 72];
 /// What every Parquet file ends with, after four bytes with the length of its footer.
 const END: &[u8; 4] = b"PAR1";
 /// Bytes that are read at once.
@@ -76,8 +78,7 @@ impl Seal {
         };
         let mut bytes = vec![0; usize::try_from(len - start).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, start).map_err(io)?;
-        let seal_len = usize::try_from(LEN).unwrap_or_default();
-        let (seal, rest) = bytes.split_at_checked(seal_len).unwrap_or_default();
+        let (seal, rest) = bytes.split_at_checked(ROOM.len()).unwrap_or_default();
         let Some(seal) = Self::parse(seal) else {
             let detail = "is not there: the file is damaged, or was not written by vdisk";
             return Err(Error::corrupt("seal", detail).at(start));
@@ -132,8 +133,7 @@ impl Sealing {
     pub(crate) fn leave_room(&mut self) -> io::Result<()> {
         let digest = std::mem::take(&mut self.hasher).finalize();
         self.pages = Some((self.len, digest.into()));
-        let room = [0; LEN as usize];
-        self.file.write_all(&room)?;
+        self.file.write_all(&ROOM)?;
         self.len += LEN;
         Ok(())
     }

@@ -15,12 +15,7 @@ use parquet::{
         writer::{SerializedFileWriter, SerializedRowGroupWriter},
     },
 };
-use std::{
-    fs::Permissions,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 use vdisk_core::{
     Error, ErrorKind, Result,
     ops::dedup::{Block, Content},
@@ -94,8 +89,8 @@ impl Writer {
     }
 
     /// Writes the rest, and gives the file its name in `folder`: files with other fingerprints of
-    /// the same image and unit are removed. Returns its path.
-    pub fn finish(mut self, folder: &mut Folder) -> Result<PathBuf> {
+    /// the same image and unit are removed. Returns what it says of itself, and its path.
+    pub fn finish(mut self, folder: &mut Folder) -> Result<(Header, PathBuf)> {
         self.flush()?;
         let (header, path) = (self.header, self.folder);
         let failed = |e| columns::failed(e).path(&path);
@@ -108,7 +103,8 @@ impl Writer {
         self.file.inner_mut().leave_room().map_err(io)?;
         let sealing = self.file.into_inner().map_err(failed)?;
         let file = sealing.seal().map_err(io)?;
-        folder.keep(file, &header)
+        let path = folder.keep(file, &header)?;
+        Ok((header, path))
     }
 
     /// Writes the rows that are held as a row group.
@@ -124,11 +120,6 @@ impl Writer {
         self.group = group;
         self.group.clear();
         written.map_err(|e| columns::failed(e).path(&self.folder))
-    }
-
-    /// The folder that it will be in.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

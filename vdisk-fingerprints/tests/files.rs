@@ -59,7 +59,7 @@ fn write(
     for blocks in blocks.chunks(piece.max(1)) {
         writer.add(blocks).unwrap();
     }
-    writer.finish(folder).unwrap()
+    writer.finish(folder).unwrap().1
 }
 
 fn read(path: &Path) -> Result<(Header, Vec<Block>)> {

@@ -3,8 +3,11 @@
 //! What is only an extent of another image, or no image at all, is told apart before anything is
 //! counted.
 
-use super::{Args, DedupReport};
-use crate::ui::Ui;
+use super::{
+    chains::{Found, Layers},
+    notes::Notes,
+};
+use crate::args::InputArgs;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
@@ -21,24 +24,20 @@ pub(super) struct Candidate {
     pub(super) path: PathBuf,
     id: Option<FileId>,
     /// On the command line: it is an image, whatever it looks like.
-    named: bool,
+    pub(super) named: bool,
 }
 
 impl Candidate {
-    pub(super) fn options<'a>(&self, args: &Args, resolver: &'a FileResolver) -> OpenOptions<'a> {
-        let options = args.input.options(resolver);
-        OpenOptions {
-            format: options.format.filter(|_| self.named),
-            ..options
-        }
+    fn options<'a>(&self, input: &InputArgs, resolver: &'a FileResolver) -> OpenOptions<'a> {
+        options(self.named, input, resolver)
     }
 
     /// The disks in it, if it is a package; otherwise itself.
-    fn disks(self, args: &Args, resolver: &FileResolver) -> Result<Vec<Self>, (Self, Error)> {
+    fn disks(self, input: &InputArgs, resolver: &FileResolver) -> Result<Vec<Self>, (Self, Error)> {
         let (path, disk) = open::split_path(&self.path);
         let options = OpenOptions {
             disk: disk.as_deref(),
-            ..self.options(args, resolver)
+            ..self.options(input, resolver)
         };
         let names =
             ImageFile::open(&path, options.access).and_then(|file| open::disks_in(&file, &options));
@@ -56,13 +55,26 @@ impl Candidate {
     }
 }
 
+/// How an image is opened: the format given is that of images on the command line.
+pub(super) fn options<'a>(
+    named: bool,
+    input: &InputArgs,
+    resolver: &'a FileResolver,
+) -> OpenOptions<'a> {
+    let options = input.options(resolver);
+    OpenOptions {
+        format: options.format.filter(|_| named),
+        ..options
+    }
+}
+
 /// All files on the command line and in the folders there, each once, in a fixed order.
-pub(super) fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Result<Vec<Candidate>> {
+pub(super) fn candidates(paths: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Candidate>> {
     let mut found: Vec<Candidate> = Vec::new();
     let mut seen = HashSet::new();
     // Named files first: they keep the name and the role that the user gave them.
-    let (folders, files): (Vec<_>, Vec<_>) = args.paths.iter().partition(|p| p.is_dir());
-    let mut add = |path: PathBuf, named: bool, report: &mut DedupReport| {
+    let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|p| p.is_dir());
+    let mut add = |path: PathBuf, named: bool, notes: &mut Notes<'_>| {
         let (file, disk) = open::split_path(&path);
         match ImageFile::open(&file, Access::Positioned).map(|file| file.tag.id) {
             // A package can be named several times, for several disks.
@@ -70,22 +82,22 @@ pub(super) fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Resu
                 found.push(Candidate { path, id, named });
             }
             Ok(_) => {}
-            Err(error) => report.failed(&path, error, ui)?,
+            Err(error) => notes.failed(&path, error)?,
         }
         Ok::<(), Error>(())
     };
     for file in files {
-        add(file.clone(), true, report)?;
+        add(file.clone(), true, notes)?;
     }
     for folder in folders {
         for entry in WalkDir::new(folder).sort_by_file_name() {
-            ui.check_stop()?;
+            notes.ui.check_stop()?;
             match entry {
-                Ok(entry) if entry.file_type().is_file() => add(entry.into_path(), false, report)?,
+                Ok(entry) if entry.file_type().is_file() => add(entry.into_path(), false, notes)?,
                 Ok(_) => {}
                 Err(error) => {
                     let path = error.path().unwrap_or(folder).to_owned();
-                    report.failed(&path, Error::io("open", error.into()), ui)?;
+                    notes.failed(&path, Error::io("open", error.into()))?;
                 }
             }
         }
@@ -93,19 +105,20 @@ pub(super) fn candidates(args: &Args, report: &mut DedupReport, ui: &Ui) -> Resu
     Ok(found)
 }
 
-/// The images among the candidates. Notes those that should be images, but cannot be opened.
+/// The images among the candidates, opened with all their parents. Notes those that should be
+/// images, but cannot be opened.
 pub(super) fn images(
     candidates: Vec<Candidate>,
-    args: &Args,
-    resolver: &FileResolver,
-    report: &mut DedupReport,
-    ui: &Ui,
-) -> Result<Vec<Candidate>> {
+    input: &InputArgs,
+    layers: &mut Layers,
+    notes: &mut Notes<'_>,
+) -> Result<Vec<Found>> {
+    let resolver = input.resolver();
     let mut extents = HashSet::new();
     let mut opened = Vec::new();
     for candidate in candidates {
-        ui.check_stop()?;
-        let disks = match candidate.disks(args, resolver) {
+        notes.ui.check_stop()?;
+        let disks = match candidate.disks(input, &resolver) {
             Ok(disks) => disks,
             Err((candidate, error)) => {
                 opened.push((candidate, Err(error)));
@@ -114,38 +127,39 @@ pub(super) fn images(
         };
         for disk in disks {
             let options = OpenOptions {
-                verify: false, // the second pass does
-                ..disk.options(args, resolver)
+                verify: false, // reading does
+                ..disk.options(input, &resolver)
             };
-            let layer = open_layer(&disk.path, &options);
-            if let Ok(layer) = &layer {
+            let found = open_layer(&disk.path, &options).and_then(|layer| {
                 let others = layer.files().iter().skip(1).filter_map(|f| f.tag.id);
                 extents.extend(others.filter(|id| disk.id != Some(*id)));
-            }
-            opened.push((disk, layer.map(|l| l.files().first().and_then(Place::of))));
+                let chain = open::complete(layer, &options)?;
+                Ok(Found::of(&chain, &disk, layers))
+            });
+            opened.push((disk, found));
         }
     }
-    let mut found = Vec::new();
+    let mut images = Vec::new();
     let mut seen = HashSet::new();
-    for (candidate, place) in opened {
+    for (candidate, found) in opened {
         let extent = candidate.id.is_some_and(|id| extents.contains(&id));
-        match place {
-            _ if extent && !candidate.named => report.skipped += 1,
+        match found {
+            _ if extent && !candidate.named => notes.skipped += 1,
             Err(error) if !candidate.named && is_no_image(&candidate.path, &error) => {
-                report.skipped += 1;
+                notes.skipped += 1;
             }
-            Err(error) => report.failed(&candidate.path, error, ui)?,
-            Ok(place) if place.clone().is_none_or(|place| seen.insert(place)) => {
-                found.push(candidate)
+            Err(error) => notes.failed(&candidate.path, error)?,
+            Ok(found) if found.place.clone().is_none_or(|place| seen.insert(place)) => {
+                images.push(found);
             }
             Ok(_) => {} // a disk in a package, again
         }
     }
-    Ok(found)
+    Ok(images)
 }
 
 /// Which file it is: a file, or one in a package, whose parts have the identity of the whole.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     id: FileId,
     disk: Option<String>,

@@ -1,15 +1,28 @@
 //! The images that a report is about, and how their fingerprints are got: read from the images, or
 //! from files that hold them.
+//!
+//! Images are opened to find out what they consist of, and closed: a thousand can be read one
+//! after the other. Reading goes segment by segment, each after the one that it lies over.
 
-#[cfg(any())]
 mod candidates;
+mod chains;
+mod find;
+mod load;
+mod notes;
+mod read;
+mod source;
+mod stamps;
 
 use crate::{args::InputArgs, ui::Ui};
+use chains::Found;
+pub(crate) use read::{Action, Kept};
+use source::Source;
 use std::path::{Path, PathBuf};
 use vdisk_core::{
     Result,
     ops::dedup::{Count, Node},
 };
+use vdisk_fingerprints::Folder;
 
 /// All images, and the segments that they consist of.
 pub(crate) struct Farm {
@@ -25,9 +38,16 @@ pub(crate) struct Farm {
     pub(crate) allocated: u64,
     /// Size of a fingerprinted block in bytes.
     pub(crate) unit: u64,
+    /// By node: where its fingerprints come from.
+    sources: Vec<Source>,
+    /// By image: its chain. None if the images are not at hand.
+    chains: Vec<Found>,
+    /// By image: it is left out.
+    left_out: Vec<bool>,
 }
 
 /// One image of the report.
+#[derive(Clone)]
 pub(crate) struct Image {
     /// How it is named in reports: as the user did, or `HOST:PATH` if fingerprints come from several hosts.
     pub(crate) name: String,
@@ -43,7 +63,7 @@ pub(crate) struct Image {
     pub(crate) allocated: u64,
     /// First bytes of its partitions, ascending.
     pub(crate) partitions: Vec<u64>,
-    /// First byte of its largest partition.
+    /// First byte of its largest partition; none if it has none, or only its fingerprints are at hand.
     pub(crate) largest_partition: Option<u64>,
 }
 
@@ -65,18 +85,17 @@ pub(crate) struct Reading<'a> {
 impl Farm {
     /// The images among `paths` and in the folders there. What cannot be opened is noted and said.
     pub(crate) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> Result<Self> {
-        let _ = (paths, unit, input, ui);
-        todo!("farm")
+        find::find(paths, unit, input, ui)
     }
 
     /// The images whose fingerprints are in the folders `from`.
     pub(crate) fn load(from: &[PathBuf], ui: &Ui) -> Result<Self> {
-        let _ = (from, ui);
-        todo!("farm")
+        load::load(from, ui)
     }
 
     /// Adds the blocks of all images to `count`. What cannot be read is noted, said, and left out of
-    /// the count with all images over it; only a wish to stop, or a count that fails, is an error.
+    /// the count with all images over it; only a wish to stop, or a count or a folder that fails, is an
+    /// error.
     pub(crate) fn read(
         &mut self,
         count: &mut Count,
@@ -84,15 +103,40 @@ impl Farm {
         input: &InputArgs,
         ui: &Ui,
     ) -> Result<()> {
-        let _ = (count, how, input, ui);
-        todo!("farm")
+        let folder = how.cache.map(|path| Folder::open(path, true)).transpose()?;
+        read::read(
+            self,
+            Some(count),
+            folder,
+            how.chunks,
+            input,
+            ui,
+            &mut |_| {},
+        )
+    }
+
+    /// Keeps the fingerprints of all images in `folder`, as far as they are not there. What cannot be
+    /// read is noted and said; `kept` hears of all else.
+    pub(crate) fn keep(
+        &mut self,
+        folder: Folder,
+        input: &InputArgs,
+        ui: &Ui,
+        kept: &mut dyn FnMut(Kept),
+    ) -> Result<()> {
+        read::read(self, None, Some(folder), None, input, ui, kept)
     }
 
     /// The same images, for a count of blocks of `block` bytes that are cut from the start of the
     /// largest partition of each image, instead of the start of its disk; `None` if all those
-    /// partitions start at a multiple of the block size, or the images cannot be read again.
+    /// partitions start at a multiple of the block size, or the images cannot be read again. Images
+    /// that were left out are not among them.
     pub(crate) fn shifted(&self, block: u64) -> Option<Self> {
-        let _ = block;
-        todo!("farm")
+        find::shifted(self, block)
+    }
+
+    /// The name by which headers call this machine.
+    pub(crate) fn host() -> String {
+        stamps::host()
     }
 }

@@ -11,6 +11,7 @@ mod convert;
 mod create;
 mod dedup_report;
 mod diff;
+mod fingerprint;
 mod flatten;
 mod hash;
 mod info;
@@ -47,6 +48,7 @@ pub(crate) enum Verb {
     Diff(diff::Args),
     Apply(apply::Args),
     DedupReport(dedup_report::Args),
+    Fingerprint(fingerprint::Args),
     Hash(hash::Args),
     Set(set::Args),
 }
@@ -73,6 +75,7 @@ impl Verb {
             Self::Diff(args) => diff::run(args, ui),
             Self::Apply(args) => apply::run(args, ui),
             Self::DedupReport(args) => dedup_report::run(args, ui),
+            Self::Fingerprint(args) => fingerprint::run(args, ui),
             Self::Hash(args) => hash::run(args, ui),
             Self::Set(args) => set::run(args, ui),
         }

@@ -23,6 +23,7 @@ mod mbr;
 pub mod measure;
 pub mod merge;
 pub mod merge_plan;
+mod partitions;
 pub mod rebase;
 pub mod redo;
 pub mod repoint;
@@ -31,6 +32,7 @@ mod resized;
 pub mod split;
 mod stamp;
 
+pub use partitions::partitions;
 pub use resized::Resized;
 pub use stamp::Stamp;
 

@@ -7,7 +7,7 @@ use super::{
     commit::{self, Renewal},
     family,
     gpt::Gpt,
-    in_place, mbr, read_range,
+    in_place, partitions, read_range,
     redo::Redo,
     runs, stamp,
 };
@@ -139,10 +139,7 @@ pub fn plan(path: &Path, wish: &Wish, options: &OpenOptions<'_>, job: &Job<'_>) 
     let lost = size.min(old_size)..old_size;
     let loses_backup = known.iter().any(|range| range.end > size);
     let (data_at, data) = data_in(&chain, lost, &known, job)?;
-    let mut cut: Vec<Partition> = match &gpt {
-        Some(gpt) => gpt.partitions().collect(),
-        None => mbr::partitions(&chain)?,
-    };
+    let mut cut = partitions::listed(&chain, gpt.as_ref())?;
     cut.retain(|partition| partition.end > size && size < old_size);
     let renewed = data_at.is_some() || loses_backup || !changes.is_empty();
     Ok(Plan {

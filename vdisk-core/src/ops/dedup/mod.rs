@@ -19,11 +19,19 @@
 mod block;
 mod chunks;
 mod count;
+mod cuts;
+mod deflated;
+mod figures;
 mod fingerprint;
 mod forest;
+mod frame;
+mod intake;
+mod options;
 mod outcome;
 mod padded;
 mod pairs;
+mod position;
+mod records;
 mod resolve;
 mod scan;
 mod segments;
@@ -32,9 +40,10 @@ mod tally;
 
 pub use block::{Block, Content};
 pub use chunks::{Chunk, chunks};
-pub use count::{Count, LEAST_MEMORY, Options};
+pub use count::Count;
 pub use fingerprint::Fingerprint;
 pub use forest::Node;
+pub use options::{LEAST_MEMORY, Options};
 pub use outcome::{
     ChunkCounts, Compression, Counts, ImageCounts, Outcome, Refs, Sampled, SizeCounts,
 };

@@ -1,0 +1,111 @@
+//! From paths to segments.
+
+use super::{
+    Farm, Image,
+    candidates::{candidates, images},
+    chains::{Found, Layers},
+    notes::Notes,
+    source::Source,
+};
+use crate::{
+    args::{InputArgs, shown},
+    ui::Ui,
+};
+use std::{collections::HashSet, path::PathBuf};
+use vdisk_core::{
+    Result,
+    ops::{
+        dedup::{Node, segments},
+        resize::Partition,
+    },
+};
+
+/// See [`Farm::find`].
+pub(super) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> Result<Farm> {
+    let mut notes = Notes::new(ui);
+    let candidates = candidates(paths, &mut notes)?;
+    let mut layers = Layers::default();
+    let chains = images(candidates, input, &mut layers, &mut notes)?;
+    let mut counted = HashSet::new();
+    let files = chains.iter().flat_map(|chain| &chain.files);
+    let new = files.filter(|(place, _)| place.clone().is_none_or(|place| counted.insert(place)));
+    let allocated = new.map(|(_, bytes)| bytes).sum();
+    let images = chains.iter().enumerate().map(image).collect();
+    Ok(Farm {
+        errors: notes.errors,
+        skipped: notes.skipped,
+        ..farm(images, chains, unit, allocated)
+    })
+}
+
+/// See [`Farm::shifted`].
+pub(super) fn shifted(farm: &Farm, block: u64) -> Option<Farm> {
+    let whole = farm.images.iter().zip(&farm.chains).zip(&farm.left_out);
+    let (images, chains): (Vec<Image>, Vec<Found>) = whole
+        .filter(|(_, left_out)| !**left_out)
+        .zip(0..)
+        .map(|(((image, chain), _), node)| {
+            let start = image.largest_partition.unwrap_or(0);
+            let image = Image {
+                node,
+                ..image.clone()
+            };
+            let chain = Found {
+                pad: start.next_multiple_of(block) - start,
+                ..chain.clone()
+            };
+            (image, chain)
+        })
+        .unzip();
+    let moved = chains.iter().any(|chain| chain.pad > 0);
+    moved.then(|| self::farm(images, chains, farm.unit, farm.allocated))
+}
+
+/// A farm of `images`, which have these chains.
+fn farm(images: Vec<Image>, chains: Vec<Found>, unit: u64, allocated: u64) -> Farm {
+    let keys: Vec<_> = chains.iter().map(Found::keys).collect();
+    let (nodes, sources) = segments(&keys)
+        .into_iter()
+        .map(|segment| {
+            let chain = &keys[segment.chain];
+            let node = Node {
+                size: chain[segment.layers.start].1,
+                image: segment.image,
+                parent: segment.parent,
+            };
+            let source = Source::Image {
+                chain: segment.chain,
+                top: chain.len() - segment.layers.start,
+                layers: segment.layers.len(),
+            };
+            (node, source)
+        })
+        .unzip();
+    Farm {
+        left_out: vec![false; images.len()],
+        images,
+        nodes,
+        sources,
+        chains,
+        unit,
+        allocated,
+        errors: Vec::new(),
+        skipped: 0,
+    }
+}
+
+/// What is to be said of an image. Its segment has its number.
+fn image((node, chain): (usize, &Found)) -> Image {
+    let len = |p: &&Partition| p.end.saturating_sub(p.start);
+    let top = chain.layers.first();
+    Image {
+        name: shown(&chain.path),
+        path: chain.path.clone(),
+        node,
+        format: top.map(|l| l.format.to_owned()).unwrap_or_default(),
+        layers: u32::try_from(chain.layers.len()).unwrap_or(u32::MAX),
+        allocated: top.map_or(0, |l| l.allocated),
+        partitions: chain.starts(),
+        largest_partition: chain.partitions.iter().max_by_key(len).map(|p| p.start),
+    }
+}

@@ -1,0 +1,206 @@
+//! From files of fingerprints to segments.
+
+use super::{Farm, Image, notes::Notes, source::Source};
+use crate::{args::shown, size::human, ui::Ui};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    path::PathBuf,
+};
+use vdisk_core::{Error, ErrorKind, Result, limits::CHAIN_DEPTH, ops::dedup::Node};
+use vdisk_fingerprints::{Folder, Header};
+
+/// A disk lies over a shorter one only if that one ends at a multiple of this many bytes: see
+/// [`Node::parent`].
+const WHOLE: u64 = 4 << 20;
+
+/// A file of fingerprints.
+struct Loaded {
+    file: PathBuf,
+    /// Without its files.
+    header: Header,
+    /// Its files: device, inode, and bytes on the medium.
+    files: Vec<(u64, u64, u64)>,
+    /// Why it cannot be used.
+    trouble: Option<String>,
+}
+
+/// See [`Farm::load`].
+pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
+    let mut notes = Notes::new(ui);
+    let mut loaded = headers(from, &mut notes)?;
+    let units: BTreeSet<u64> = loaded.iter().map(|l| l.header.unit).collect();
+    if units.len() > 1 {
+        let sizes: Vec<String> = units.into_iter().map(human).collect();
+        let detail = format!(
+            "are of blocks of {}, which cannot be compared: fingerprint all images with the same --block-size, each size in a folder of its own",
+            sizes.join(" and of ")
+        );
+        return Err(Error::new(ErrorKind::Usage, "fingerprints", detail));
+    }
+    let unit = units
+        .first()
+        .copied()
+        .unwrap_or(vdisk_core::ops::dedup::UNIT);
+    let parents = parents(&loaded);
+    judge(&mut loaded, &parents);
+    // Only what an image needs is read.
+    let mut needed = vec![false; loaded.len()];
+    for (number, one) in loaded.iter().enumerate() {
+        let mut next = Some(number).filter(|_| one.header.image && one.trouble.is_none());
+        while let Some(number) = next.filter(|number| !needed[*number]) {
+            needed[number] = true;
+            next = parents[number];
+        }
+    }
+    let hosts: HashSet<&str> = loaded.iter().map(|l| l.header.host.as_str()).collect();
+    let name = |header: &Header| match hosts.len() {
+        0 | 1 => header.path.clone(),
+        _ => format!("{}:{}", header.host, header.path),
+    };
+    let mut numbers = vec![None; loaded.len()];
+    for (node, number) in (0..loaded.len()).filter(|n| needed[*n]).enumerate() {
+        numbers[number] = Some(node);
+    }
+    let mut farm = Farm {
+        images: Vec::new(),
+        nodes: Vec::new(),
+        errors: Vec::new(),
+        skipped: 0,
+        allocated: 0,
+        unit,
+        sources: Vec::new(),
+        chains: Vec::new(),
+        left_out: Vec::new(),
+    };
+    let mut counted = HashSet::new();
+    for (number, one) in loaded.iter().enumerate() {
+        let header = &one.header;
+        match &one.trouble {
+            Some(reason) if header.image => notes.left_out(&name(header), reason.clone()),
+            Some(_) => {}
+            None if !needed[number] => {}
+            None => {
+                if header.image {
+                    farm.images.push(Image {
+                        name: name(header),
+                        path: PathBuf::from(&header.path),
+                        node: farm.nodes.len(),
+                        format: header.format.clone(),
+                        layers: layers(&loaded, &parents, number),
+                        allocated: header.allocated,
+                        partitions: header.partitions.clone(),
+                        largest_partition: None,
+                    });
+                }
+                farm.nodes.push(Node {
+                    size: header.size,
+                    image: header.image,
+                    parent: parents[number].and_then(|parent| numbers[parent]),
+                });
+                let id = header.id.clone();
+                farm.sources.push(Source::File(one.file.clone(), id));
+                for (device, inode, bytes) in &one.files {
+                    if counted.insert((header.host.as_str(), *device, *inode)) {
+                        farm.allocated = farm.allocated.saturating_add(*bytes);
+                    }
+                }
+            }
+        }
+    }
+    farm.left_out = vec![false; farm.images.len()];
+    farm.errors = notes.errors;
+    Ok(farm)
+}
+
+/// All files in the folders `from`, each segment once.
+fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
+    let mut loaded: Vec<Loaded> = Vec::new();
+    let mut ids = HashSet::new();
+    let mut places: HashMap<(String, String, u64), usize> = HashMap::new();
+    for path in from {
+        let folder = Folder::open(path, false)?;
+        for (file, header) in folder.headers() {
+            notes.ui.check_stop()?;
+            let mut header = match header {
+                Ok(header) => header,
+                Err(error) => {
+                    notes.failed(file, error)?;
+                    continue;
+                }
+            };
+            if !ids.insert(header.id.clone()) {
+                continue; // a copy
+            }
+            let place = (header.host.clone(), header.path.clone(), header.unit);
+            let other = places.insert(place, loaded.len());
+            let trouble = other.map(|other| {
+                let other = shown(&loaded[other].file);
+                format!("{} is of it at another time than {other}", shown(file))
+            });
+            let files = std::mem::take(&mut header.files);
+            let files = files.iter().map(|f| (f.device, f.inode, f.allocated));
+            loaded.push(Loaded {
+                file: file.to_owned(),
+                files: files.collect(),
+                header,
+                trouble,
+            });
+        }
+    }
+    Ok(loaded)
+}
+
+/// By file: the one of its parent.
+fn parents(loaded: &[Loaded]) -> Vec<Option<usize>> {
+    let ids = loaded.iter().map(|l| l.header.id.as_str());
+    let numbers: HashMap<&str, usize> = ids.zip(0..).collect();
+    let parent = |one: &Loaded| numbers.get(one.header.parent.as_deref()?).copied();
+    loaded.iter().map(parent).collect()
+}
+
+/// Notes what cannot be used for want of what lies below it.
+fn judge(loaded: &mut [Loaded], parents: &[Option<usize>]) {
+    let own: Vec<Option<String>> = loaded
+        .iter()
+        .zip(parents)
+        .map(|(one, parent)| {
+            let header = &one.header;
+            let below = parent.map(|parent| loaded[parent].header.size);
+            let fits = |below: u64| {
+                below == header.size || below < header.size && below.is_multiple_of(WHOLE)
+            };
+            match (&one.trouble, below) {
+                (Some(trouble), _) => Some(trouble.clone()),
+                (None, None) if header.parent.is_some() => {
+                    Some("its parent's fingerprints are not there".to_owned())
+                }
+                (None, Some(below)) if !fits(below) => {
+                    Some("its parent's disk has another size".to_owned())
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    for (number, one) in loaded.iter_mut().enumerate() {
+        let mut next = Some(number);
+        for _ in 0..CHAIN_DEPTH {
+            let Some(number) = next else { break };
+            if let Some(reason) = &own[number] {
+                one.trouble.get_or_insert_with(|| reason.clone());
+            }
+            next = parents[number];
+        }
+        if next.is_some() {
+            let detail = format!("has more than {CHAIN_DEPTH} parents");
+            one.trouble.get_or_insert(detail);
+        }
+    }
+}
+
+/// Layers of the whole chain of an image.
+fn layers(loaded: &[Loaded], parents: &[Option<usize>], number: usize) -> u32 {
+    let chain = std::iter::successors(Some(number), |number| parents[*number]);
+    chain
+        .map(|number| loaded[number].header.layers)
+        .fold(0, u32::saturating_add)
+}

@@ -1,0 +1,47 @@
+//! What could not be read: said once, and noted for the report.
+
+use super::Trouble;
+use crate::{args::shown, ui::Ui};
+use std::path::Path;
+use vdisk_core::{Error, ErrorKind, Result};
+
+/// What was noted so far.
+pub(super) struct Notes<'a> {
+    pub(super) ui: &'a Ui,
+    pub(super) errors: Vec<Trouble>,
+    /// Files in folders that are no images.
+    pub(super) skipped: u64,
+}
+
+impl<'a> Notes<'a> {
+    pub(super) fn new(ui: &'a Ui) -> Self {
+        Self {
+            ui,
+            errors: Vec::new(),
+            skipped: 0,
+        }
+    }
+
+    /// Notes an image that cannot be read; a wish to stop ends the run.
+    pub(super) fn failed(&mut self, path: &Path, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::Cancelled {
+            return Err(error);
+        }
+        let sentence = error.to_string();
+        self.ui.warn(&format!("left out: {sentence}"));
+        self.errors.push(Trouble {
+            path: shown(path),
+            error: sentence,
+        });
+        Ok(())
+    }
+
+    /// Notes that the image `name` is left out, for a reason that does not name it.
+    pub(super) fn left_out(&mut self, name: &str, reason: String) {
+        self.ui.warn(&format!("left out: {name}: {reason}"));
+        self.errors.push(Trouble {
+            path: name.to_owned(),
+            error: reason,
+        });
+    }
+}

@@ -1,0 +1,410 @@
+//! Reading all segments of a farm: what does not work is left out, and the rest goes on.
+
+use super::{
+    Farm, Trouble,
+    chains::{Found, changed},
+    source::{Segment, Source},
+    stamps::Stamps,
+};
+use crate::{args::InputArgs, ui::Ui};
+use std::{collections::HashMap, path::PathBuf};
+use vdisk_core::{
+    Chain, Disk, Error, ErrorKind, Result,
+    ops::dedup::{self, Block, Count, Padded},
+};
+use vdisk_fingerprints::{FileStamp, Folder, Header, Reader, Writer};
+
+/// Bytes of the farm for each block that is deflated to estimate compression: some thousand of
+/// them give a ratio within about 1 %.
+const SAMPLES: u64 = 1000;
+
+/// A file of fingerprints that is in the folder now.
+pub(crate) struct Kept {
+    pub(crate) header: Header,
+    pub(crate) file: PathBuf,
+    pub(crate) action: Action,
+}
+
+/// How it came to be there.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    /// The image was read.
+    Read,
+    /// It was there: the image had not changed.
+    Unchanged,
+}
+
+/// Why a segment was not read to its end.
+enum Failure {
+    /// It cannot be read, and is left out.
+    Segment(Error),
+    /// The run cannot go on.
+    Run(Error),
+}
+
+/// What of the reading is the same for all segments.
+struct Run<'a> {
+    count: Option<&'a mut Count>,
+    folder: Option<Folder>,
+    chunks: Option<u32>,
+    input: &'a InputArgs,
+    ui: &'a Ui,
+    kept: &'a mut dyn FnMut(Kept),
+    deflate_bits: u32,
+    /// By node: the id of its fingerprints, once they are read.
+    ids: Vec<Option<String>>,
+    /// By node that others lie over: its files when it was read.
+    stamps: HashMap<usize, Vec<FileStamp>>,
+}
+
+/// Reads all segments of `farm`: into `count`, and into `folder` unless they are there already.
+pub(super) fn read(
+    farm: &mut Farm,
+    count: Option<&mut Count>,
+    folder: Option<Folder>,
+    chunks: Option<u32>,
+    input: &InputArgs,
+    ui: &Ui,
+    kept: &mut dyn FnMut(Kept),
+) -> Result<()> {
+    let blocks = farm.allocated.checked_div(farm.unit * SAMPLES).unwrap_or(0);
+    let mut run = Run {
+        count,
+        folder,
+        chunks,
+        input,
+        ui,
+        kept,
+        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(10),
+        ids: vec![None; farm.nodes.len()],
+        stamps: HashMap::new(),
+    };
+    let mut seen = vec![false; farm.nodes.len()];
+    for image in 0..farm.images.len() {
+        let mut path = Vec::new();
+        let mut next = Some(farm.images[image].node);
+        while let Some(node) = next.filter(|node| !seen[*node]) {
+            seen[node] = true;
+            path.push(node);
+            next = farm.nodes[node].parent;
+        }
+        for node in path.into_iter().rev() {
+            ui.check_stop()?;
+            match run.node(farm, node) {
+                Ok(()) => {}
+                Err(Failure::Segment(error)) if error.kind() != ErrorKind::Cancelled => {
+                    if let Some(count) = &mut run.count {
+                        count.fail(node);
+                    }
+                    leave_out(farm, node, &error, ui);
+                }
+                Err(Failure::Segment(error) | Failure::Run(error)) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes that all images over `node` are left out, each once.
+fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
+    for number in 0..farm.images.len() {
+        let image = &farm.images[number];
+        if farm.left_out[number] || !over(farm, image.node, node) {
+            continue;
+        }
+        let top = farm
+            .chains
+            .get(number)
+            .and_then(|chain| chain.layers.first());
+        let named = error
+            .file()
+            .map(|file| super::stamps::text_of(&super::stamps::absolute(file)));
+        let own = match (&named, top) {
+            // A segment may have several layers.
+            (Some(file), Some(top)) => {
+                *file == top.path || top.files.iter().any(|f| f.to_str() == Some(file))
+            }
+            _ => true,
+        };
+        let (name, sentence) = (image.name.clone(), error.to_string());
+        let error = match own && image.node == node {
+            true => sentence,
+            false => format!("its parent {sentence}"),
+        };
+        // The own error names the image already, if it is about a file.
+        match own && image.node == node && named.is_some() {
+            true => ui.warn(&format!("left out: {error}")),
+            false => ui.warn(&format!("left out: {name}: {error}")),
+        }
+        farm.left_out[number] = true;
+        farm.errors.push(Trouble { path: name, error });
+    }
+}
+
+/// True if `node` is `below`, or lies over it.
+fn over(farm: &Farm, node: usize, below: usize) -> bool {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        if node == below {
+            return true;
+        }
+        next = farm.nodes[node].parent;
+    }
+    false
+}
+
+impl Run<'_> {
+    /// Reads the segment `node`, unless one below it failed.
+    fn node(&mut self, farm: &Farm, node: usize) -> Result<(), Failure> {
+        let (chain, top, layers) = match &farm.sources[node] {
+            Source::File(path, id) => return self.file(node, path, id),
+            Source::Image { chain, top, layers } => (*chain, *top, *layers),
+        };
+        let parent = farm.nodes[node].parent;
+        if parent.is_some_and(|parent| self.ids[parent].is_none()) {
+            return Ok(());
+        }
+        let segment = Segment::new(farm, chain, top, layers);
+        let stamps = segment.stamps().map_err(Failure::Segment)?;
+        let of_parent = parent.and_then(|parent| self.stamps.get(&parent));
+        if let Some(path) = of_parent.and_then(|below| stamps.differs(below)) {
+            return Err(Failure::Segment(changed(path.as_ref())));
+        }
+        let id = parent.and_then(|parent| self.ids[parent].clone());
+        let header = Header {
+            deflate_bits: self.deflate_bits,
+            ..segment.header(&farm.nodes[node], id.as_ref(), farm.unit, &stamps)
+        };
+        let id = header.id.clone();
+        // Behind other zeros, all blocks are others.
+        let keep = segment.chain.pad == 0;
+        if !(keep && stamps.tell && self.known(node, &header)?) {
+            self.scan(farm, node, &segment, header, &stamps, keep)?;
+        }
+        self.ids[node] = Some(id);
+        self.stamps.insert(node, stamps.files);
+        match self.chunks {
+            Some(average) if farm.nodes[node].image => self.cut(node, segment.chain, average),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the blocks of `node` from the folder. False if they are not there, or damaged.
+    fn known(&mut self, node: usize, header: &Header) -> Result<bool, Failure> {
+        let Some(folder) = &mut self.folder else {
+            return Ok(false);
+        };
+        let found = folder.find(&header.id).and_then(|found| match found {
+            Some(mut reader) if self.count.is_some() || header.image > reader.header().image => {
+                reader.verify()?;
+                Ok(Some(reader))
+            }
+            found => Ok(found),
+        });
+        let mut reader = match found {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                self.ui.warn(&format!("read again: {error}"));
+                return Ok(false);
+            }
+        };
+        let known = reader.header().clone();
+        // So far only others lay over it; now it is an image, too.
+        let mut writer = None;
+        if header.image && !known.image {
+            let header = Header {
+                image: true,
+                partitions: header.partitions.clone(),
+                ..known.clone()
+            };
+            writer = Some(Writer::create(folder, header).map_err(Failure::Run)?);
+        }
+        if let Some(count) = &mut self.count {
+            count.deflate_bits(known.deflate_bits);
+        }
+        let file = reader.path().to_owned();
+        if self.count.is_some() || writer.is_some() {
+            let count = self.count.as_deref_mut();
+            let mut taker = Taker::new(node, count, writer.as_mut(), self.ui);
+            let read = reader.blocks(&mut |blocks| taker.take(blocks));
+            taker.outcome(read)?;
+        }
+        if let Some(writer) = writer {
+            writer.finish(folder).map_err(Failure::Run)?;
+        }
+        (self.kept)(Kept {
+            header: Header {
+                image: known.image || header.image,
+                ..known
+            },
+            file,
+            action: Action::Unchanged,
+        });
+        Ok(true)
+    }
+
+    /// Reads the blocks of `node` from its image.
+    fn scan(
+        &mut self,
+        farm: &Farm,
+        node: usize,
+        segment: &Segment<'_>,
+        header: Header,
+        stamps: &Stamps,
+        keep: bool,
+    ) -> Result<(), Failure> {
+        let images = farm.images.iter().zip(&farm.chains);
+        let others = images.filter(|(image, _)| over(farm, image.node, node));
+        let opened = segment.open(others.map(|(_, chain)| chain), self.input);
+        let disk = opened.map_err(Failure::Segment)?;
+        let mut writer = match &self.folder {
+            Some(folder) if keep => Some(Writer::create(folder, header).map_err(Failure::Run)?),
+            _ => None,
+        };
+        if let Some(count) = &mut self.count {
+            count.deflate_bits(self.deflate_bits);
+        }
+        let count = self.count.as_deref_mut();
+        let mut taker = Taker::new(node, count, writer.as_mut(), self.ui);
+        let parent = farm.nodes[node].parent.is_some();
+        let layers = if parent { segment.layers } else { usize::MAX };
+        let read = scan(
+            &disk,
+            layers,
+            segment.chain.pad,
+            farm.unit,
+            self.deflate_bits,
+            &mut taker,
+        );
+        taker.outcome(read)?;
+        let now = segment.stamps().map_err(Failure::Segment)?;
+        if let Some(path) = now.differs(&stamps.files) {
+            return Err(Failure::Segment(changed(path.as_ref())));
+        }
+        if let (Some(writer), Some(folder)) = (writer, &mut self.folder) {
+            let (header, file) = writer.finish(folder).map_err(Failure::Run)?;
+            (self.kept)(Kept {
+                header,
+                file,
+                action: Action::Read,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the blocks of `node` from the file at `path`.
+    fn file(&mut self, node: usize, path: &PathBuf, id: &str) -> Result<(), Failure> {
+        if self.chunks.is_some() {
+            let detail = "need the images: fingerprints say nothing of them";
+            return Err(Failure::Run(Error::new(ErrorKind::Usage, "chunks", detail)));
+        }
+        let mut reader = Reader::open(path).map_err(Failure::Segment)?;
+        if reader.header().id != id {
+            return Err(Failure::Segment(changed(path)));
+        }
+        let count = self.count.as_deref_mut();
+        let mut taker = Taker::new(node, count, None, self.ui);
+        if let Some(count) = &mut taker.count {
+            count.deflate_bits(reader.header().deflate_bits);
+        }
+        let read = reader.blocks(&mut |blocks| taker.take(blocks));
+        taker.outcome(read)
+    }
+
+    /// Reads all of an image once more, for its chunks.
+    fn cut(&mut self, node: usize, image: &Found, average: u32) -> Result<(), Failure> {
+        let Some(count) = self.count.as_deref_mut() else {
+            return Ok(());
+        };
+        let chain = image.open(self.input).map_err(Failure::Segment)?;
+        let job = self.ui.job();
+        let mut refused = None;
+        let cut = dedup::chunks(&chain, average, &job, &mut |chunks| {
+            count
+                .add_chunks(node, chunks, &job)
+                .map_err(|error| refuse(&mut refused, error))
+        });
+        match (cut, refused) {
+            (_, Some(error)) => Err(Failure::Run(error)),
+            (Err(error), None) => Err(Failure::Segment(error)),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+}
+
+/// Scans what the first `layers` layers of `disk` record, or all.
+fn scan(
+    disk: &Chain,
+    layers: usize,
+    pad: u64,
+    unit: u64,
+    bits: u32,
+    taker: &mut Taker<'_>,
+) -> Result<()> {
+    let above = disk.above(layers);
+    let recorded: &dyn Disk = if layers == usize::MAX { disk } else { &above };
+    let job = taker.ui.job();
+    let mut sink = |blocks: &[Block]| taker.take(blocks);
+    if pad == 0 {
+        return dedup::scan(recorded, disk, unit, bits, &job, &mut sink);
+    }
+    let (recorded, disk) = (Padded::new(recorded, pad), Padded::new(disk, pad));
+    dedup::scan(&recorded, &disk, unit, bits, &job, &mut sink)
+}
+
+/// Who gets the blocks of a segment.
+struct Taker<'a> {
+    node: usize,
+    count: Option<&'a mut Count>,
+    writer: Option<&'a mut Writer>,
+    ui: &'a Ui,
+    /// Why they do not want any more: that is no fault of the image.
+    refused: Option<Error>,
+}
+
+impl<'a> Taker<'a> {
+    fn new(
+        node: usize,
+        count: Option<&'a mut Count>,
+        writer: Option<&'a mut Writer>,
+        ui: &'a Ui,
+    ) -> Self {
+        Self {
+            node,
+            count,
+            writer,
+            ui,
+            refused: None,
+        }
+    }
+
+    fn take(&mut self, blocks: &[Block]) -> Result<()> {
+        let job = self.ui.job();
+        let counted = match &mut self.count {
+            Some(count) => count.add(self.node, blocks, &job),
+            None => job.advance(0),
+        };
+        let written = counted.and_then(|()| match &mut self.writer {
+            Some(writer) => writer.add(blocks),
+            None => Ok(()),
+        });
+        written.map_err(|error| refuse(&mut self.refused, error))
+    }
+
+    /// Tells what failed from who did not want any more.
+    fn outcome(self, read: Result<()>) -> Result<(), Failure> {
+        match (read, self.refused) {
+            (_, Some(error)) => Err(Failure::Run(error)),
+            (Err(error), None) => Err(Failure::Segment(error)),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+}
+
+/// Keeps `error`, and gives another one to those who only have to end.
+fn refuse(refused: &mut Option<Error>, error: Error) -> Error {
+    *refused = Some(error);
+    Error::new(ErrorKind::Cancelled, "blocks", "are not wanted any more")
+}

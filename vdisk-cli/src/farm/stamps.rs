@@ -1,0 +1,106 @@
+//! How files are when they are read, so that fingerprints are used only as long as they are so.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
+};
+use vdisk_core::{Error, Result, open::split_path};
+use vdisk_fingerprints::FileStamp;
+
+/// Systems note the time of a change in steps of up to 10 ms: two changes in one step look like one.
+const STEP: Duration = Duration::from_millis(50);
+
+/// The stamps of some files.
+pub(super) struct Stamps {
+    pub(super) files: Vec<FileStamp>,
+    /// False if one of them is a device, whose changes leave no trace.
+    pub(super) tell: bool,
+}
+
+impl Stamps {
+    /// The files at `paths` as they are now. If one was changed this moment, the next moment is
+    /// waited for, so that a further change will show.
+    pub(super) fn of<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Self> {
+        let mut stamps = Self {
+            files: Vec::new(),
+            tell: true,
+        };
+        for path in paths {
+            let io = |e| Error::io("open", e).path(path);
+            let mut metadata = fs::metadata(path).map_err(io)?;
+            if is_new(&metadata) {
+                thread::sleep(STEP);
+                metadata = fs::metadata(path).map_err(io)?;
+            }
+            stamps.tell &= metadata.is_file();
+            let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+            stamps.files.push(FileStamp {
+                path: text_of(&absolute(path)),
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                size: metadata.len(),
+                allocated: metadata.blocks().saturating_mul(512),
+                modified: seconds.saturating_add(metadata.mtime_nsec()),
+            });
+        }
+        Ok(stamps)
+    }
+
+    /// The first file that was in another state when `others` were taken, of all files or of those of the
+    /// lower layers.
+    pub(super) fn differs(&self, others: &[FileStamp]) -> Option<String> {
+        let start = self.files.len().saturating_sub(others.len());
+        let pairs = self
+            .files
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .zip(others);
+        let mut changed = pairs.filter(|(one, other)| !one.same(other));
+        changed.next().map(|(one, _)| one.path.clone())
+    }
+}
+
+fn is_new(metadata: &fs::Metadata) -> bool {
+    let modified = metadata.modified().ok();
+    let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.is_some_and(|age| age < STEP)
+}
+
+/// The path from the root, without links; of a disk in a package, that of the package and its name.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    let (file, disk) = split_path(path);
+    let mut full = file
+        .canonicalize()
+        .or_else(|_| std::path::absolute(&file))
+        .unwrap_or(file)
+        .into_os_string();
+    if let Some(disk) = disk {
+        full.push("::");
+        full.push(disk);
+    }
+    full.into()
+}
+
+/// A path as text that no other path has: bytes that are no text are escaped.
+pub(super) fn text_of(path: &Path) -> String {
+    use std::{fmt::Write, os::unix::ffi::OsStrExt};
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// The name of this machine.
+pub(super) fn host() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
