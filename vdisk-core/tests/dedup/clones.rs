@@ -124,6 +124,6 @@ fn zeros_cost_nothing_however_long_they_are() {
     let large = found.sizes.last().unwrap();
     // At 4 MiB: a, b, c, and c with d behind it.
     assert_eq!((large.block, large.counts.unique), (4 << 20, 16 << 20));
-    assert_eq!(large.counts.data, 7 * (4 << 20));
+    assert_eq!(large.counts.data, 6 * (4 << 20));
     assert_eq!(phases.total("resolve"), 6);
 }

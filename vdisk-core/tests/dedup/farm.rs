@@ -113,22 +113,24 @@ impl Farm {
     /// duplicates occur. `large` is a size in units at whose multiples contents often repeat.
     pub(crate) fn random(random: &mut Random, unit: usize, large: usize) -> Self {
         let mut farm = Self::new(unit);
-        let pool: Vec<Vec<u8>> = (0..1 + random.below(12))
+        let distinct = random.pick(&[1, 3, 12, 200]);
+        let pool: Vec<Vec<u8>> = (0..distinct)
             .map(|_| (0..unit).map(|_| random.next() as u8).collect())
             .collect();
-        let usual = random.below(large * 5) * unit + 512 * random.below(unit / 512 + 1);
-        for _ in 0..1 + random.below(11) {
+        let most = large * random.pick(&[2, 6, 25]);
+        let usual = random.below(most) * unit + 512 * random.below(unit / 512 + 1);
+        for _ in 0..1 + random.below(10) {
             let parent = (!farm.nodes.is_empty() && !random.one_in(4))
                 .then(|| random.below(farm.nodes.len()));
             let node = match parent {
                 Some(parent) => {
                     let below = farm.bytes[parent].len();
                     let longer = below.is_multiple_of(unit) && random.one_in(3);
-                    let more = (random.below(large * 3 * unit) / 512 + 1) * 512;
+                    let more = (random.below(most * unit) / 512 + 1) * 512;
                     farm.child(parent, below + if longer { more } else { 0 })
                 }
                 None if random.one_in(2) => farm.root(usual),
-                None => farm.root(random.below(large * 5 * unit / 512) * 512),
+                None => farm.root(random.below(most * unit / 512) * 512),
             };
             // So that longer children are possible; a disk may as well end within a unit.
             if parent.is_none() && random.one_in(2) {
@@ -138,7 +140,7 @@ impl Farm {
                 farm.own.pop();
                 farm.root(whole);
             }
-            for _ in 0..random.below(8) {
+            for _ in 0..random.below(12) {
                 farm.change(random, node, &pool, large);
             }
             farm.nodes[node].image = !random.one_in(4);
