@@ -15,9 +15,12 @@ use vdisk_core::{
 };
 use vdisk_fingerprints::{FileStamp, Folder, Header, Reader, Writer};
 
-/// Bytes of the farm for each block that is deflated to estimate compression: some thousand of
-/// them give a ratio within about 1 %.
+/// At least so many blocks are deflated to estimate compression, if there are so many, and up to twice
+/// as many, unless the farm is so large that [`BITS`] makes them more: the ratio is then off by some
+/// percent.
 const SAMPLES: u64 = 1000;
+/// One in 2 to the power of this many blocks is deflated at least, so that there are some in each image.
+const BITS: u32 = 10;
 
 /// A file of fingerprints that is in the folder now.
 pub(crate) struct Kept {
@@ -69,7 +72,7 @@ pub(super) fn read(
         input,
         ui,
         kept,
-        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(10),
+        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(BITS),
         ids: vec![None; farm.nodes.len()],
         stamps: HashMap::new(),
     };
