@@ -8,7 +8,10 @@ use super::{
     taker::{Failure, Taker, refuse, scan},
 };
 use crate::{args::InputArgs, ui::Ui};
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 use vdisk_core::{
     Error, ErrorKind, Result,
     ops::dedup::{self, Count},
@@ -190,7 +193,7 @@ impl Run<'_> {
             return Ok(false);
         };
         let found = folder.find(&header.id).and_then(|found| match found {
-            Some(mut reader) if self.count.is_some() || header.image > reader.header().image => {
+            Some(mut reader) if self.count.is_some() || header.image && !reader.header().image => {
                 reader.verify()?;
                 Ok(Some(reader))
             }
@@ -289,7 +292,7 @@ impl Run<'_> {
     }
 
     /// Takes the blocks of `node` from the file at `path`.
-    fn file(&mut self, node: usize, path: &PathBuf, id: &str) -> Result<(), Failure> {
+    fn file(&mut self, node: usize, path: &Path, id: &str) -> Result<(), Failure> {
         if self.chunks.is_some() {
             let detail = "need the images: fingerprints say nothing of them";
             return Err(Failure::Run(Error::new(ErrorKind::Usage, "chunks", detail)));
