@@ -279,7 +279,7 @@ fn within(estimate: u64, all: u64) -> u64 {
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     match whole {
         0 => 0.0,
-        whole => part as f64 / whole as f64 * 100.0,
+        whole => part as f64 * 100.0 / whole as f64,
     }
 }
 
