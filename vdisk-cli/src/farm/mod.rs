@@ -12,6 +12,7 @@ mod notes;
 mod read;
 mod source;
 mod stamps;
+mod taker;
 
 use crate::{args::InputArgs, ui::Ui};
 use chains::Found;
