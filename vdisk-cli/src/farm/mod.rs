@@ -7,6 +7,7 @@
 mod candidates;
 mod chains;
 mod find;
+mod left_out;
 mod load;
 mod notes;
 mod read;
