@@ -14,6 +14,8 @@ mod read;
 mod source;
 mod stamps;
 mod taker;
+#[cfg(test)]
+mod tests;
 
 use crate::{args::InputArgs, ui::Ui};
 use chains::Found;
