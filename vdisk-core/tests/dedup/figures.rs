@@ -83,7 +83,10 @@ fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
     }
 
     let places = Truth::new(farm, &counted, 64 << 10, true);
-    assert_eq!(found.places.is_some(), options.places && options.unit == 4096);
+    assert_eq!(
+        found.places.is_some(),
+        options.places && options.unit == 4096
+    );
     let pairs = found.pairs.as_ref().unwrap();
     for (a, b) in (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))) {
         assert_eq!(pairs.get(a, b), main.pair(a, b), "{a} and {b}");
@@ -125,7 +128,9 @@ fn every_figure_is_that_of_the_bytes() {
             ..options(unit)
         };
         if random.one_in(2) {
-            options.groups = (0..nodes).map(|_| random.below(3.min(nodes)) as u32).collect();
+            options.groups = (0..nodes)
+                .map(|_| random.below(3.min(nodes)) as u32)
+                .collect();
         }
         let failed: Vec<usize> = (0..nodes)
             .filter(|_| seed % 3 == 0 && random.one_in(4))
@@ -137,7 +142,10 @@ fn every_figure_is_that_of_the_bytes() {
         }));
         match said {
             Ok(bytes) => spilled += usize::from(bytes > 0),
-            Err(_) => panic!("seed {seed}: {options:?}, failed {failed:?}, {:?}", farm.nodes),
+            Err(_) => panic!(
+                "seed {seed}: {options:?}, failed {failed:?}, {:?}",
+                farm.nodes
+            ),
         }
     }
     assert!(spilled * 8 > seeds as usize, "{spilled} of {seeds} spilled");

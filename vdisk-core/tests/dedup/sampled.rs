@@ -41,7 +41,10 @@ fn the_truth_is_within_the_error_nine_times_of_ten() {
         let truth = count(seed, 0);
         assert_eq!(truth.total.unique, 5000 * 4096);
         assert_eq!(truth.sampled.unique_error, 0);
-        assert_eq!(found.total.data, truth.total.data, "what needs no sample is exact");
+        assert_eq!(
+            found.total.data, truth.total.data,
+            "what needs no sample is exact"
+        );
         assert_eq!(found.images[0].unwrap().data, 3000 * 4096);
         let off = found.total.unique.abs_diff(truth.total.unique);
         held += usize::from(off <= found.sampled.unique_error);

@@ -120,7 +120,10 @@ impl Count {
         let end = self.added[node].unwrap_or(0);
         let whole = end == size || parent.is_some() && end < size;
         if !whole && !self.dead(node) {
-            return Err(corrupt(node, "is not complete: its blocks do not cover its disk"));
+            return Err(corrupt(
+                node,
+                "is not complete: its blocks do not cover its disk",
+            ));
         }
         Ok(())
     }
