@@ -137,11 +137,16 @@ class Forest:
     def __init__(self, heads: Iterable[Head]):
         self.errors: list[dict] = []
         nodes: dict[str, Node] = {}
-        for each in sorted(heads):
+        for each in sorted(heads, key=lambda head: head.file):
             if not each.header:
                 self.errors.append({"path": location(each.file)[1], "error": each.error})
             elif each.header["id"] not in nodes or nodes[each.header["id"]].error:
-                nodes[each.header["id"]] = Node(each)
+                nodes[each.header["id"]] = Node(each)  # otherwise a copy
+        states: dict[tuple, Node] = {}
+        for node in nodes.values():
+            other = states.setdefault((node.host, node.path), node)
+            if other is not node and node.error is None:
+                node.error = f"{node.file} is of it at another time than {other.file}"
         self.units = sorted({node.unit for node in nodes.values()})
         several = len({node.host for node in nodes.values()}) > 1
         for node in nodes.values():
@@ -431,7 +436,7 @@ def run(spark: SparkSession, folders: list[str], most_pairs: int) -> dict:
     forest = Forest(heads)
     if len(forest.units) > 1:
         units = ", ".join(map(str, forest.units))
-        raise SystemExit(f"the fingerprints are of blocks of different sizes ({units}): report on each size alone")
+        raise ValueError(f"fingerprints are of blocks of {units} bytes, which cannot be compared")
     with_pairs = len(forest.images) <= most_pairs
     found: dict[tuple, int] = {}
     if forest.images:
@@ -474,7 +479,7 @@ def main() -> int:
     spark = SparkSession.builder.appName("vdisk dedup-report").getOrCreate()
     try:
         found = run(spark, list(dict.fromkeys(args.folders)), args.pairs)
-    except AnalysisException as error:
+    except (AnalysisException, ValueError) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     finally:

@@ -77,7 +77,7 @@ fn outer(file: &ImageFile) -> PathBuf {
 #[derive(Clone)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
-    named: bool,
+    pub(super) named: bool,
     pub(super) place: Option<Place>,
     /// Topmost first.
     pub(super) layers: Vec<Arc<LayerInfo>>,

@@ -3,7 +3,6 @@
 //! `VDISK_CHROMIUM` names the program; otherwise it is `chromium` on the search path. If it is not
 //! installed, that is said and the check skipped, unless `VDISK_REQUIRE_PEERS=1` makes it a failure.
 
-use serde_json::Value;
 use std::{
     env, fs,
     io::{self, Write},
@@ -11,10 +10,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The page goes into a frame of the wanted width; what is wrong is written into the title.
+/// Each page is in a frame of its width; what is wrong with them is written into the title.
 const PROBE: &str = r#"<script>
 onload = () => {
-    const frame = document.querySelector("iframe"), page = frame.contentDocument;
+    const frames = [...document.querySelectorAll("iframe")];
+    document.title = JSON.stringify(frames.map(measured));
+};
+function measured(frame) {
+    const page = frame.contentDocument;
     const root = page.documentElement, wide = root.clientWidth, wrong = [];
     if (root.scrollWidth > wide) wrong.push(`the page is ${root.scrollWidth} wide in a frame of ${wide}`);
     const charts = [...page.querySelectorAll("svg")];
@@ -40,13 +43,12 @@ onload = () => {
         const box = block.getBoundingClientRect(), scrolls = block.closest(".scroll");
         if (!scrolls && box.right > wide + 1) wrong.push(`'${block.textContent.trim().slice(0, 40)}' is cut`);
     }
-    frame.remove();
-    document.title = JSON.stringify({wrong, charts: charts.length, texts, smallest});
-};
+    return {wrong, charts: charts.length, texts, smallest};
+}
 </script>"#;
 
 /// What the browser said of a page.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
 pub(crate) struct Seen {
     /// What is not as it should be, in words.
     pub(crate) wrong: Vec<String>,
@@ -54,8 +56,6 @@ pub(crate) struct Seen {
     pub(crate) texts: usize,
     /// Size of the smallest text in a chart, in pixels.
     pub(crate) smallest: f64,
-    /// Lines on the console: errors, and what the page's policy refused to load.
-    pub(crate) console: Vec<String>,
 }
 
 /// The browser.
@@ -81,42 +81,42 @@ impl Browser {
         found.map(Self)
     }
 
-    /// Shows `page` in a frame `width` pixels wide.
+    /// Shows each page in a frame so many pixels wide. Also returns the lines on the console: errors,
+    /// and what the policies of the pages refused to load.
     #[track_caller]
-    pub(crate) fn show(&self, page: &str, width: u32) -> Seen {
+    pub(crate) fn show(&self, pages: &[(&str, u32)]) -> (Vec<Seen>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
-        let page = page.replace('&', "&amp;").replace('"', "&quot;");
-        let frame = format!(
-            "<!DOCTYPE html><meta charset=\"utf-8\"><title>-</title><style>body {{ margin: 0 }}</style>\
-             <iframe width=\"{width}\" height=\"2000\" style=\"border: 0\" srcdoc=\"{page}\"></iframe>{PROBE}"
-        );
-        let file = folder.path().join("frame.html");
-        fs::write(&file, frame).unwrap();
+        let mut all = "<!DOCTYPE html><meta charset=\"utf-8\"><title>-</title>".to_owned();
+        for (page, width) in pages {
+            let page = page.replace('&', "&amp;").replace('"', "&quot;");
+            let size = format!("width=\"{width}\" height=\"2000\" style=\"border: 0\"");
+            all.push_str(&format!("<iframe {size} srcdoc=\"{page}\"></iframe>\n"));
+        }
+        all.push_str(PROBE);
+        let file = folder.path().join("frames.html");
+        fs::write(&file, all).unwrap();
+        let profile = folder.path().join("profile");
         let output = Command::new("timeout")
-            .arg("120")
+            .arg("300")
             .arg(&self.0)
             .args([
                 "--headless",
                 "--no-sandbox",
                 "--disable-gpu",
                 "--disable-quic",
-                "--no-first-run",
             ])
             .args([
+                "--no-first-run",
                 "--disable-background-networking",
-                "--disable-component-update",
                 "--disable-sync",
             ])
+            .args(["--disable-component-update", "--hide-scrollbars"])
             .args([
-                "--hide-scrollbars",
                 "--enable-logging=stderr",
                 "--virtual-time-budget=5000",
+                "--dump-dom",
             ])
-            .arg(format!(
-                "--user-data-dir={}",
-                folder.path().join("profile").display()
-            ))
-            .args(["--window-size=1600,2000", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", profile.display()))
             .arg(format!("file://{}", file.display()))
             .env("HOME", folder.path())
             .stdin(Stdio::null())
@@ -124,51 +124,35 @@ impl Browser {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let dom = String::from_utf8_lossy(&output.stdout);
-        let title = dom
-            .split("<title>")
-            .nth(1)
-            .and_then(|t| t.split("</title>").next());
-        let title = title
-            .unwrap_or_default()
-            .replace("&lt;", "<")
-            .replace("&gt;", ">")
-            .replace("&amp;", "&");
-        let seen: Value = serde_json::from_str(&title)
-            .unwrap_or_else(|e| panic!("{e}: '{title}' {:?} {said}", output.status));
-        let number = |name: &str| seen[name].as_f64().unwrap();
-        Seen {
-            wrong: seen["wrong"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(Value::to_string)
-                .collect(),
-            charts: number("charts") as usize,
-            texts: number("texts") as usize,
-            smallest: number("smallest"),
-            console: said
-                .lines()
-                .filter(|l| l.contains("CONSOLE"))
-                .map(str::to_owned)
-                .collect(),
+        let title = dom.split("<title>").nth(1);
+        let title = title.and_then(|t| t.split("</title>").next());
+        let mut title = title.unwrap_or_default().to_owned();
+        for (escaped, plain) in [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")] {
+            title = title.replace(escaped, plain);
         }
+        let seen = serde_json::from_str(&title)
+            .unwrap_or_else(|e| panic!("{e}: '{title}' {:?} {said}", output.status));
+        let console = said.lines().filter(|l| l.contains("CONSOLE"));
+        (seen, console.map(str::to_owned).collect())
     }
 
-    /// Fails unless `page` is good to read at `width`: nothing is cut or lies over something else, no
-    /// text of a chart is too small, and the page asks for nothing.
+    /// Fails unless each of `pages` is good to read at its width: nothing is cut or lies over something
+    /// else, no text of a chart is too small; and unless it asks for nothing.
     #[track_caller]
-    pub(crate) fn check(&self, page: &str, width: u32, charts: usize) {
-        let seen = self.show(page, width);
-        assert!(
-            seen.wrong.is_empty() && seen.console.is_empty(),
-            "{width} wide: {seen:#?}"
-        );
-        assert_eq!(seen.charts, charts, "{width} wide: {seen:#?}");
-        // The narrowest phones show everything, but are not what charts are drawn for.
-        let least = if width < 360 { 8.0 } else { 9.0 };
-        assert!(
-            seen.smallest >= least && seen.texts > 4 * charts,
-            "{width} wide: {seen:#?}"
-        );
+    pub(crate) fn check(&self, pages: &[(&str, u32)]) {
+        let (seen, console) = self.show(pages);
+        assert!(console.is_empty(), "{console:#?}");
+        assert_eq!(seen.len(), pages.len());
+        for ((page, width), seen) in pages.iter().zip(seen) {
+            let title = page.split("<title>").nth(1).unwrap_or_default();
+            let title = title.split('<').next().unwrap_or_default();
+            let place = format!("'{title}', {width} wide: {seen:#?}");
+            assert!(seen.wrong.is_empty(), "{place}");
+            let charts = page.matches("<svg").count();
+            // The narrowest phones show everything, but are not what charts are drawn for.
+            let least = if *width < 360 { 8.0 } else { 9.0 };
+            assert_eq!(seen.charts, charts, "{place}");
+            assert!(seen.texts > 4 * charts && seen.smallest >= least, "{place}");
+        }
     }
 }

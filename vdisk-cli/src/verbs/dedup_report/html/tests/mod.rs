@@ -301,15 +301,13 @@ fn pages_are_good_to_read_in_a_browser() {
     let Some(browser) = browser::Browser::find() else {
         return;
     };
-    for (name, report) in all() {
-        let page = page(&report);
-        let charts = page.matches("<svg").count();
-        for width in [320, 360, 1280] {
-            // Tells which page it was, if it fails.
-            println!("{name}");
-            browser.check(&page, width, charts);
-        }
-    }
+    let pages: Vec<String> = all().iter().map(|(_, report)| page(report)).collect();
+    let widths = [320, 360, 768, 1280];
+    let pages: Vec<(&str, u32)> = pages
+        .iter()
+        .flat_map(|page| widths.map(|width| (page.as_str(), width)))
+        .collect();
+    browser.check(&pages);
 }
 
 /// For eyes: `VDISK_PAGES=folder cargo test -p vdisk-cli sample_pages -- --ignored`.
