@@ -219,7 +219,7 @@ impl Counted<'_> {
                     unique_bytes: unique,
                     duplicate_bytes: duplicate,
                     saving_percent: percent(duplicate, size.counts.data),
-                    blocks: unique.div_ceil(size.block.max(1)),
+                    blocks: size.blocks,
                 }
             })
             .collect()

@@ -303,6 +303,7 @@ fn a_page_of_text_has_all_that_was_asked_for() {
     outcome.sizes = vec![SizeCounts {
         block: 65536,
         counts: outcome.total,
+        blocks: 1000,
     }];
     outcome.chunks = Some(ChunkCounts {
         chunks: 100,
