@@ -5,6 +5,7 @@ use super::{
     stamps::{absolute, text_of},
 };
 use crate::ui::Ui;
+use std::path::Path;
 use vdisk_core::Error;
 
 /// Notes that all images over `node` are left out, each once.
@@ -18,26 +19,30 @@ pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
             .chains
             .get(number)
             .and_then(|chain| chain.layers.first());
-        let named = error.file().map(|file| text_of(&absolute(file)));
-        let own = match (&named, top) {
+        let full = |path: &Path| text_of(&absolute(path));
+        let file = error.file().map(full);
+        let own = match (&file, top) {
             // A segment may have several layers.
             (Some(file), Some(top)) => {
-                *file == top.path || top.files.iter().any(|f| f.to_str() == Some(file))
+                *file == top.path || top.files.iter().any(|f| full(f) == *file)
             }
             _ => true,
         };
+        let own = own && image.node == node;
         let (name, sentence) = (image.name.clone(), error.to_string());
-        let error = match own && image.node == node {
+        let reason = match own {
             true => sentence,
             false => format!("its parent {sentence}"),
         };
-        // The own error names the image already, if it is about a file.
-        match own && image.node == node && named.is_some() {
-            true => ui.warn(&format!("left out: {error}")),
-            false => ui.warn(&format!("left out: {name}: {error}")),
+        match own && error.file() == Some(&image.path) {
+            true => ui.warn(&format!("left out: {reason}")),
+            false => ui.warn(&format!("left out: {name}: {reason}")),
         }
         farm.left_out[number] = true;
-        farm.errors.push(Trouble { path: name, error });
+        farm.errors.push(Trouble {
+            path: name,
+            error: reason,
+        });
     }
 }
 

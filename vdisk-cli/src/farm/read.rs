@@ -121,7 +121,7 @@ impl Run<'_> {
         let stamps = segment.stamps().map_err(Failure::Segment)?;
         let of_parent = parent.and_then(|parent| self.stamps.get(&parent));
         if let Some(path) = of_parent.and_then(|below| stamps.differs(below)) {
-            return Err(Failure::Segment(changed(path.as_ref())));
+            return Err(Failure::Segment(changed(path)));
         }
         let id = parent.and_then(|parent| self.ids[parent].clone());
         let header = Header {
@@ -233,7 +233,7 @@ impl Run<'_> {
         taker.outcome(read)?;
         let now = segment.stamps().map_err(Failure::Segment)?;
         if let Some(path) = now.differs(&stamps.files) {
-            return Err(Failure::Segment(changed(path.as_ref())));
+            return Err(Failure::Segment(changed(path)));
         }
         if let (Some(writer), Some(folder)) = (writer, &mut self.folder) {
             let (header, file) = writer.finish(folder).map_err(Failure::Run)?;

@@ -88,6 +88,27 @@ fn what_cannot_be_read_is_left_out_with_all_over_it() {
     run.says("is not there any more");
 }
 
+/// An extent that ends too early is a part of the image, and no parent.
+#[test]
+fn an_image_is_named_by_its_own_name() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, MIB));
+    folder
+        .run("convert a.raw -o a.vmdk --subformat twoGbMaxExtentSparse")
+        .code(0);
+    let extent = folder.read("a-s001.vmdk");
+    folder.write("a-s001.vmdk", &extent[..extent.len() - 70_000]);
+    let run = folder.run("fingerprint a.vmdk -o prints --json").code(1);
+    let error = run.json()["errors"][0].clone();
+    assert_eq!(error["path"], "a.vmdk");
+    let text = error["error"].as_str().unwrap();
+    assert!(
+        text.starts_with("a-s001.vmdk: ") || text.starts_with("a.vmdk: "),
+        "{text}"
+    );
+    run.says("warning: left out: a.vmdk: ");
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_an_error() {
     let folder = Folder::new();
