@@ -8,16 +8,22 @@ use super::{
     taker::{Failure, Taker, refuse, scan},
 };
 use crate::{args::InputArgs, ui::Ui};
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 use vdisk_core::{
     Error, ErrorKind, Result,
     ops::dedup::{self, Count},
 };
 use vdisk_fingerprints::{FileStamp, Folder, Header, Reader, Writer};
 
-/// Bytes of the farm for each block that is deflated to estimate compression: some thousand of
-/// them give a ratio within about 1 %.
+/// At least so many blocks are deflated to estimate compression, if there are so many, and up to twice
+/// as many, unless the farm is so large that [`BITS`] makes them more: the ratio is then off by some
+/// percent.
 const SAMPLES: u64 = 1000;
+/// One in 2 to the power of this many blocks is deflated at least, so that there are some in each image.
+const BITS: u32 = 10;
 
 /// A file of fingerprints that is in the folder now.
 pub(crate) struct Kept {
@@ -69,7 +75,7 @@ pub(super) fn read(
         input,
         ui,
         kept,
-        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(10),
+        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(BITS),
         ids: vec![None; farm.nodes.len()],
         stamps: HashMap::new(),
     };
@@ -187,7 +193,7 @@ impl Run<'_> {
             return Ok(false);
         };
         let found = folder.find(&header.id).and_then(|found| match found {
-            Some(mut reader) if self.count.is_some() || header.image > reader.header().image => {
+            Some(mut reader) if self.count.is_some() || header.image && !reader.header().image => {
                 reader.verify()?;
                 Ok(Some(reader))
             }
@@ -286,7 +292,7 @@ impl Run<'_> {
     }
 
     /// Takes the blocks of `node` from the file at `path`.
-    fn file(&mut self, node: usize, path: &PathBuf, id: &str) -> Result<(), Failure> {
+    fn file(&mut self, node: usize, path: &Path, id: &str) -> Result<(), Failure> {
         if self.chunks.is_some() {
             let detail = "need the images: fingerprints say nothing of them";
             return Err(Failure::Run(Error::new(ErrorKind::Usage, "chunks", detail)));

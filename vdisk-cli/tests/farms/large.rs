@@ -83,7 +83,7 @@ fn a_tebibyte_with_little_in_it_needs_little_memory() {
     for (driver, options, name) in [
         ("raw", "", "f/large.raw"),
         ("vmdk", "", "f/large.vmdk"),
-        ("vhdx", "", "f/large.vhdx"),
+        ("vhdx", "block_size=1M", "f/large.vhdx"),
         ("qcow2", "cluster_size=64k", "f/large.qcow2"),
     ] {
         farm.convert(&raw, driver, options, name);

@@ -52,7 +52,8 @@ fn assert_without(what: &str, farm: &Farm, ran: Ran, lost: &[&str]) -> Value {
     expected.sort_unstable();
     assert_eq!(listed, expected, "{what}: {report:#}");
     for name in lost {
-        let said = ran.err.lines().filter(|l| l.contains(&format!("{name}:")));
+        let warning = format!("warning: left out: {name}: ");
+        let said = ran.err.lines().filter(|l| l.starts_with(&warning));
         assert_eq!(said.count(), 1, "{what}: {name} in {}", ran.err);
     }
     let mut left = farm.listed();

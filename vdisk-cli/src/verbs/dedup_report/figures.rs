@@ -3,8 +3,8 @@
 use super::{
     groups::Groups,
     report::{
-        Chunks, Compression, FarmReport, GroupRow, Guarantee, ImageRow, Method, Misaligned, Pair,
-        Pairs, Ratios, References, Sample, Steps, Sweep, Totals,
+        Chunks, Compression, FarmReport, GroupRow, Guarantee, ImageRow, Method, Misaligned, Ratios,
+        References, Sample, Steps, Sweep, Totals,
     },
 };
 use crate::farm::{Farm, Image};
@@ -165,35 +165,6 @@ impl Counted<'_> {
         }
     }
 
-    fn pairs(&self, images: &[ImageRow]) -> Option<Pairs> {
-        let pairs = self.outcome.pairs.as_ref()?;
-        let nodes = self.nodes();
-        let found = || {
-            let rows = (0u32..).zip(&nodes);
-            rows.clone().flat_map(move |(a, first)| {
-                let others = rows.clone().skip(a as usize + 1);
-                others.filter_map(move |(b, second)| {
-                    let shared_bytes = pairs.get(*first, *second).filter(|bytes| *bytes > 0)?;
-                    Some(Pair { a, b, shared_bytes })
-                })
-            })
-        };
-        // There can be millions: counted first, so that the list does not double while it grows.
-        let mut list = Vec::with_capacity(found().count());
-        list.extend(found().map(|pair| {
-            let shared = |row: u32| images.get(row as usize).map_or(0, |i| i.shared_bytes);
-            let most = shared(pair.a).min(shared(pair.b));
-            Pair {
-                shared_bytes: pair.shared_bytes.min(most),
-                ..pair
-            }
-        }));
-        Some(Pairs {
-            paths: images.iter().map(|i| i.path.clone()).collect(),
-            list,
-        })
-    }
-
     fn references(&self) -> Vec<References> {
         let refs = self.outcome.refs.iter();
         refs.map(|r| References {
@@ -219,7 +190,7 @@ impl Counted<'_> {
                     unique_bytes: unique,
                     duplicate_bytes: duplicate,
                     saving_percent: percent(duplicate, size.counts.data),
-                    blocks: unique.div_ceil(size.block.max(1)),
+                    blocks: size.blocks,
                 }
             })
             .collect()
