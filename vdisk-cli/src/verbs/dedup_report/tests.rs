@@ -191,10 +191,49 @@ fn estimates_stay_within_what_is_known() {
         (50 * MIB, 50 * MIB)
     );
     assert_eq!((image.internal_duplicate_bytes, image.shared_bytes), (0, 0));
-    // No block was in the sample: there is data all the same.
+    // No block was in the sample: there is data all the same, and nobody knows how much.
     outcome.total.unique = 0;
-    let little = report(&farm, &outcome, None);
-    assert_eq!(little.total.steps.unique_bytes, 1);
+    outcome.sampled.unique_error = 0;
+    let little = report(&farm, &outcome, Some(90.0));
+    assert_eq!(little.total.steps.unique_bytes, 4096);
+    let error = little.sample.as_ref().unwrap().unique_error_bytes;
+    assert_eq!(error, 4 * 64 * 4096);
+    assert_eq!(
+        little.guarantee.as_ref().unwrap().saving_percent,
+        100.0 - 100.0 * (error + 4096) as f64 / (100.0 * MIB as f64)
+    );
+    outcome.sampled.bits = 16;
+    let nothing = report(&farm, &outcome, Some(90.0));
+    assert_eq!(
+        nothing.sample.as_ref().unwrap().unique_error_bytes,
+        100 * MIB
+    );
+    assert_eq!(nothing.exit(), Exit::Refused);
+}
+
+/// Two disks of one sector: less than a block, and exact all the same.
+#[test]
+fn exact_figures_are_shown_as_they_are() {
+    let (farm, mut outcome) = farm(&["a", "b"]);
+    let sector = ImageCounts {
+        total: 512,
+        data: 512,
+        distinct: 512,
+        shared: 512,
+        ..ImageCounts::default()
+    };
+    outcome.images = vec![Some(sector); 2];
+    outcome.total = Counts {
+        total: 1024,
+        data: 1024,
+        unique: 512,
+        duplicate: 512,
+        ..Counts::default()
+    };
+    let report = report(&farm, &outcome, Some(50.0));
+    assert_eq!(report.total.steps.unique_bytes, 512);
+    assert_eq!(report.images[0].distinct_bytes, 512);
+    assert_eq!(report.exit(), Exit::Done);
 }
 
 #[test]
