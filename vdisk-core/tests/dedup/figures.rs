@@ -46,7 +46,8 @@ fn count(farm: &Farm, options: &Options, failed: &[usize], random: &mut Random) 
     count.finish(&job).unwrap()
 }
 
-fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
+/// Compares all of `found` with the bytes of `farm`, whose images come first among the nodes.
+pub(crate) fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
     let nodes = farm.nodes.len();
     let mut counted: Vec<bool> = farm.nodes.iter().map(|node| node.image).collect();
     for &node in failed {

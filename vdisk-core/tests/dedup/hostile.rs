@@ -97,6 +97,32 @@ fn blocks_that_cannot_be_are_refused_and_the_others_are_counted() {
     }
 }
 
+/// A unit in which a disk ends and the one over it goes on: only the latter knows what is in it.
+#[test]
+fn a_unit_of_two_disks_has_to_be_recorded() {
+    let nodes = [node(4608, None), node(12_288, Some(0))];
+    let count = |own: &[Block]| {
+        let mut count = Count::new(&nodes, options(4096))?;
+        let job = Job::default();
+        count.add(0, &[zeros(0, 4096), data(4096, 512)], &job)?;
+        count.add(1, own, &job)?;
+        count.finish(&job)
+    };
+    let refused: [&[Block]; 3] = [&[], &[zeros(0, 4096)], &[data(8192, 4096)]];
+    for own in refused {
+        let error = count(own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{own:?}");
+    }
+    let good: [&[Block]; 3] = [
+        &[data(4096, 4096)],
+        &[zeros(0, 12_288)],
+        &[zeros(4096, 4096), data(8192, 4096)],
+    ];
+    for (own, bytes) in good.iter().zip([4096, 0, 4096]) {
+        assert_eq!(count(own).unwrap().images[1].unwrap().data, bytes);
+    }
+}
+
 #[test]
 fn nodes_are_added_once_and_exist() {
     let mut count = Count::new(&nodes(), options(4096)).unwrap();

@@ -34,8 +34,8 @@ pub(super) struct Found {
 /// What is not worth a command, in bytes.
 const LEAST: u64 = 1 << 20;
 
-/// Clusters of `images`, each image in one at most, those that share most first. `shared` says what
-/// two images have at the same positions. `fit` has the last word on a base.
+/// Clusters of `images`, each image in one at most, those that share most first. `shared` says what a
+/// base and a member have at the same positions. `fit` has the last word on a base.
 ///
 /// The base is the image with which the others share most, each at least half of its data; among
 /// such images the one that has least data of its own: a golden image has nothing else.
@@ -61,7 +61,7 @@ pub(super) fn find(
             let shared = shared(base, number).min(image.data);
             let rest = image.data.saturating_sub(shared);
             let frees = image.allocated.saturating_sub(rest);
-            if shared >= rest && frees > 0 {
+            if shared > 0 && shared >= rest && frees > 0 {
                 found.members.push(number);
                 found.shared = found.shared.saturating_add(shared);
                 found.data = found.data.saturating_add(image.data);

@@ -7,7 +7,7 @@ use super::{
         Pairs, Ratios, References, Sample, Steps, Sweep, Totals,
     },
 };
-use crate::farm::Farm;
+use crate::farm::{Farm, Image};
 use vdisk_core::ops::dedup::{Counts, ImageCounts, Outcome};
 
 /// What was counted, and with what.
@@ -41,7 +41,7 @@ impl Counted<'_> {
             groups: self.groups(&images),
             total: Totals {
                 once_bytes: outcome.total.once.min(unique(outcome.total)),
-                steps: self.steps(outcome.total, farm.allocated),
+                steps: self.steps(outcome.total, farm.stored(self.counted())),
             },
             pairs: self.pairs(&images),
             clusters: Vec::new(),
@@ -88,15 +88,20 @@ impl Counted<'_> {
         })
     }
 
+    /// The images that were counted, in their order.
+    fn counted(&self) -> impl Iterator<Item = &Image> {
+        let counted = |node: usize| matches!(self.outcome.images.get(node), Some(Some(_)));
+        let images = self.farm.images.iter();
+        images.filter(move |image| counted(image.node))
+    }
+
     /// By number of its row: the node of each image that was counted.
     pub(super) fn nodes(&self) -> Vec<usize> {
-        let counted = |node: &usize| matches!(self.outcome.images.get(*node), Some(Some(_)));
-        let nodes = self.farm.images.iter().map(|image| image.node);
-        nodes.filter(counted).collect()
+        self.counted().map(|image| image.node).collect()
     }
 
     fn images(&self) -> Vec<ImageRow> {
-        let row = |image: &crate::farm::Image| {
+        let row = |image: &Image| {
             let counts = self.of_image(image.node)?;
             let all = Counts {
                 total: counts.total,
@@ -124,8 +129,9 @@ impl Counted<'_> {
         let names = self.groups.names.iter().zip(&self.outcome.groups);
         names
             .map(|(name, counts)| {
+                let of_group = |i: &&Image| self.groups.name(i.node) == Some(name);
+                let allocated = self.farm.stored(self.counted().filter(of_group));
                 let members = images.iter().filter(|i| i.group.as_ref() == Some(name));
-                let allocated = members.clone().map(|i| i.steps.allocated_bytes).sum();
                 GroupRow {
                     name: name.clone(),
                     images: members.count(),
@@ -232,9 +238,7 @@ impl Counted<'_> {
     }
 
     fn misaligned(&self) -> Vec<Misaligned> {
-        let images = self.farm.images.iter();
-        let counted = images.filter(|i| self.of_image(i.node).is_some());
-        counted
+        self.counted()
             .flat_map(|image| {
                 let starts = image.partitions.iter();
                 starts.filter_map(|start| {
@@ -279,7 +283,7 @@ fn within(estimate: u64, all: u64) -> u64 {
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     match whole {
         0 => 0.0,
-        whole => part as f64 / whole as f64 * 100.0,
+        whole => part as f64 * 100.0 / whole as f64,
     }
 }
 

@@ -42,8 +42,7 @@ pub(crate) struct FarmReport {
 #[derive(Serialize, Clone, Default)]
 pub(crate) struct Steps {
     pub(crate) total_bytes: u64,
-    /// On the medium now: of an image without its parents; of a group the sum of its images'; of all
-    /// with parents that are no images of the report, each file once.
+    /// On the medium now: of an image without its parents; of a group or all with them, each file once.
     pub(crate) allocated_bytes: u64,
     pub(crate) zero_bytes: u64,
     pub(crate) data_bytes: u64,

@@ -21,7 +21,6 @@ impl Report for FarmReport {
             self.more_images(out)?;
             self.further(out)?;
         }
-        self.errors(out)?;
         writeln!(
             out,
             "{} images, blocks of {}; {} other files skipped, {} images not readable",
@@ -29,7 +28,8 @@ impl Report for FarmReport {
             human(self.block_size),
             self.skipped,
             self.errors.len()
-        )
+        )?;
+        self.errors(out)
     }
 }
 
@@ -274,12 +274,7 @@ impl FarmReport {
             // An error may name the file itself.
             let error = trouble.error.strip_prefix(&format!("{}: ", trouble.path));
             let error = error.unwrap_or(&trouble.error);
-            writeln!(
-                out,
-                "left out: {}: {}",
-                printable(&trouble.path),
-                printable(error)
-            )?;
+            writeln!(out, "  {}: {}", printable(&trouble.path), printable(error))?;
         }
         more(self.errors.len(), out)
     }
