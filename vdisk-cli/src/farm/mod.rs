@@ -7,12 +7,15 @@
 mod candidates;
 mod chains;
 mod find;
+mod left_out;
 mod load;
 mod notes;
 mod read;
 mod source;
 mod stamps;
 mod taker;
+#[cfg(test)]
+mod tests;
 
 use crate::{args::InputArgs, ui::Ui};
 use chains::Found;

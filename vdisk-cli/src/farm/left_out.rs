@@ -1,0 +1,54 @@
+//! Images that are left out because something that they lie over cannot be read.
+
+use super::{
+    Farm, Trouble,
+    stamps::{absolute, text_of},
+};
+use crate::ui::Ui;
+use vdisk_core::Error;
+
+/// Notes that all images over `node` are left out, each once.
+pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
+    for number in 0..farm.images.len() {
+        let image = &farm.images[number];
+        if farm.left_out[number] || !over(farm, image.node, node) {
+            continue;
+        }
+        let top = farm
+            .chains
+            .get(number)
+            .and_then(|chain| chain.layers.first());
+        let named = error.file().map(|file| text_of(&absolute(file)));
+        let own = match (&named, top) {
+            // A segment may have several layers.
+            (Some(file), Some(top)) => {
+                *file == top.path || top.files.iter().any(|f| f.to_str() == Some(file))
+            }
+            _ => true,
+        };
+        let (name, sentence) = (image.name.clone(), error.to_string());
+        let error = match own && image.node == node {
+            true => sentence,
+            false => format!("its parent {sentence}"),
+        };
+        // The own error names the image already, if it is about a file.
+        match own && image.node == node && named.is_some() {
+            true => ui.warn(&format!("left out: {error}")),
+            false => ui.warn(&format!("left out: {name}: {error}")),
+        }
+        farm.left_out[number] = true;
+        farm.errors.push(Trouble { path: name, error });
+    }
+}
+
+/// True if `node` is `below`, or lies over it.
+pub(super) fn over(farm: &Farm, node: usize, below: usize) -> bool {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        if node == below {
+            return true;
+        }
+        next = farm.nodes[node].parent;
+    }
+    false
+}
