@@ -16,13 +16,7 @@ use vdisk_core::{
 };
 
 /// Counts again with blocks cut from the start of the largest partition.
-pub(super) fn align(
-    args: &Args,
-    farm: &Farm,
-    nodes: &[usize],
-    report: &mut FarmReport,
-    ui: &Ui,
-) -> Result<()> {
+pub(super) fn align(args: &Args, farm: &Farm, report: &mut FarmReport, ui: &Ui) -> Result<()> {
     let Some(mut shifted) = farm.shifted(args.block_size) else {
         let total = &report.total.steps;
         report.alignment = Some(Alignment {
@@ -55,13 +49,11 @@ pub(super) fn align(
         return Ok(());
     }
     let moved = |start: u64| start.checked_rem(args.block_size) != Some(0);
-    let counted = farm.images.iter().filter(|i| nodes.contains(&i.node));
+    let starts = shifted.images.iter().filter_map(|i| i.largest_partition);
     let total = outcome.total;
     let unique = total.unique.min(total.data);
     report.alignment = Some(Alignment {
-        images: counted
-            .filter(|i| i.largest_partition.is_some_and(moved))
-            .count(),
+        images: starts.filter(|start| moved(*start)).count(),
         unique_bytes: unique,
         saving_percent: percent(total.data.saturating_sub(unique), total.data),
     });

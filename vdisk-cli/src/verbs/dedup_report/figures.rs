@@ -8,6 +8,7 @@ use super::{
     },
 };
 use crate::farm::{Farm, Image};
+use std::collections::HashMap;
 use vdisk_core::ops::dedup::{Counts, ImageCounts, Outcome};
 
 /// Blocks that a sample must have for the rule by which its error is computed. With fewer, the
@@ -38,7 +39,7 @@ impl Counted<'_> {
             complete: farm.errors.is_empty(),
             block_size: self.block_size,
             sample: self.sample(),
-            groups: self.groups(&images),
+            groups: self.groups(),
             total: Totals {
                 once_bytes: outcome.total.once.min(self.unique(outcome.total)),
                 steps: self.steps(outcome.total, farm.stored(self.counted())),
@@ -125,20 +126,25 @@ impl Counted<'_> {
         self.farm.images.iter().filter_map(row).collect()
     }
 
-    fn groups(&self, images: &[ImageRow]) -> Vec<GroupRow> {
+    fn groups(&self) -> Vec<GroupRow> {
+        // A farm can have as many groups as images.
+        let mut members: HashMap<&str, Vec<&Image>> = HashMap::new();
+        for image in self.counted() {
+            if let Some(name) = self.groups.name(image.node) {
+                members.entry(name).or_default().push(image);
+            }
+        }
         let names = self.groups.names.iter().zip(&self.outcome.groups);
         names
-            .map(|(name, counts)| {
-                let of_group = |i: &&Image| self.groups.name(i.node) == Some(name);
-                let allocated = self.farm.stored(self.counted().filter(of_group));
-                let members = images.iter().filter(|i| i.group.as_ref() == Some(name));
-                GroupRow {
+            .filter_map(|(name, counts)| {
+                let members = members.get(name.as_str())?;
+                let allocated = self.farm.stored(members.iter().copied());
+                Some(GroupRow {
                     name: name.clone(),
-                    images: members.count(),
+                    images: members.len(),
                     steps: self.steps(*counts, allocated),
-                }
+                })
             })
-            .filter(|group| group.images > 0)
             .collect()
     }
 

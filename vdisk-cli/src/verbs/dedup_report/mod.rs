@@ -138,9 +138,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let mut report = counted.report();
     report.clusters = commands::clusters(&farm, &outcome, args.from.is_empty());
     if args.alignment {
-        let nodes = counted.nodes();
         drop(outcome);
-        align::align(args, &farm, &nodes, &mut report, ui)?;
+        align::align(args, &farm, &mut report, ui)?;
     }
     ui.print(&report)?;
     // The longest work is done and shown: only now can a full disk spoil something.
