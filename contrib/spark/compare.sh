@@ -8,19 +8,19 @@ set -euo pipefail
 vdisk=$(realpath "$1")
 python=$(realpath -s "$(command -v "${2:-python3}")")
 here=$(cd "$(dirname "$0")" && pwd)
-fixtures=$here/../../fixtures
+fixtures=$(realpath "$here/../../fixtures")
 # Spark's workers run the driver's Python. Nothing is left beside the sources.
-export PYSPARK_PYTHON=$python PYTHONDONTWRITEBYTECODE=1
+export PYSPARK_PYTHON=$python PYTHONDONTWRITEBYTECODE=1 SPARK_LOCAL_IP=127.0.0.1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
 quietly() { "$@" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; echo "failed: $*" >&2; exit 1; }; }
 
 echo "Random farms that no vdisk has made:"
 "$python" "$here/test_job.py" 2>"$scratch/log" || { cat "$scratch/log" >&2; exit 1; }
 
 echo "A farm of fixtures, copies in other formats, and clones of clones:"
-mkdir "$scratch/one" "$scratch/two"
-cd "$scratch"
+mkdir one two
 cp "$fixtures"/*.vmdk one
 quietly "$vdisk" convert one/user.vmdk -o two/user.vhdx
 quietly "$vdisk" convert one/disk-data.vmdk -o two/data.vhd
@@ -48,7 +48,7 @@ report() { # EXIT-CODE FOLDER...
         "$here/dedup_report.py" "$@" --json spark.json >log 2>&1 || code=$?
     [ $code -eq "$expected" ] || { cat log >&2; echo "dedup_report.py exits with $code" >&2; exit 1; }
     "$python" - <<'EOF'
-import json, sys
+import json, os, sys
 
 embedded, spark = (json.load(open(f"{name}.json")) for name in ("embedded", "spark"))
 embedded["images"].sort(key=lambda image: image["path"])
@@ -56,7 +56,7 @@ for pair in embedded["pairs"]:
     pair["a"], pair["b"] = sorted((pair["a"], pair["b"]))
 embedded["pairs"].sort(key=lambda pair: (pair["a"], pair["b"]))
 for report in (embedded, spark):
-    report["errors"] = sorted(error["path"] for error in report["errors"])
+    report["errors"] = sorted(os.path.realpath(error["path"]) for error in report["errors"])
 
 
 def compare(one, other, where):
@@ -83,7 +83,7 @@ EOF
 quietly "$vdisk" fingerprint one -o prints/one
 quietly "$vdisk" fingerprint two -o prints/two
 report 0 prints/one prints/two
-# A base that others lie over.
-base=$(ls prints/two/user.vhdx-*.parquet)
-printf 'x' | dd of="$base" bs=1 seek=5000 conv=notrunc status=none
+# A row of a base that others lie over, and the end of another base.
+printf x | dd of="$(ls prints/two/user.vhdx-*.parquet)" bs=1 seek=20 conv=notrunc status=none
+truncate -s -100 prints/one/disk.vmdk-*.parquet
 report 1 prints/one prints/two

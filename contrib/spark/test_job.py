@@ -7,7 +7,9 @@ Contents are symbols, one for each block; what an image shows is written out in 
 a Counter. Nothing is shared with the job but the format of the files.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import random
@@ -305,7 +307,8 @@ def program(folder):
     def run(*arguments):
         session()
         sys.argv = ["dedup_report.py", *map(str, arguments)]
-        return dedup_report.main()
+        with contextlib.redirect_stdout(io.StringIO()):
+            return dedup_report.main()
 
     assert run(folder / "farm", "--json", report) == 1
     found = json.loads(report.read_text())
@@ -325,6 +328,7 @@ def session():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    spark.sparkContext.addPyFile(dedup_report.__file__)
     return spark
 
 

@@ -1,11 +1,13 @@
 //! All figures, to the byte, with every amount of memory and every number of threads.
 
 use crate::{
-    compare::{assert_allocated, assert_same},
+    compare::{array, assert_allocated, assert_same, figure, text},
     mixed::mixed,
     support::{peers::Readers, sha256, vdisk_hash},
     truth::truth,
 };
+
+use std::collections::BTreeSet;
 
 const KIB: u64 = 1 << 10;
 
@@ -52,4 +54,24 @@ fn every_figure_is_exact_with_any_memory_and_threads() {
         assert_allocated(&report, &farm);
         assert_eq!(report["complete"], true, "{flags}");
     }
+}
+
+/// Parents that lie there count too, extents of other images do not.
+#[test]
+fn a_folder_is_counted_with_all_that_lies_in_it() {
+    let Some(farm) = mixed(3) else { return };
+    let report = farm.folder.run("dedup-report . --json").code(0).json();
+    let found: Vec<&str> = array(&report, "images")
+        .iter()
+        .map(|i| text(i, "path").trim_start_matches("./"))
+        .collect();
+    let all: BTreeSet<&str> = farm.images.iter().map(|i| i.name.as_str()).collect();
+    assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), all);
+    let expected = &truth(&farm, &found, &[4 * KIB])[0];
+    let named = report.to_string().replace("\"./", "\"");
+    let report = serde_json::from_str(&named).unwrap();
+    assert_same("a folder", &report, expected);
+    assert_allocated(&report, &farm);
+    // The extents of a flat and of a split VMDK.
+    assert_eq!(figure(&report, "skipped"), 2);
 }

@@ -27,6 +27,7 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod temporary;
+mod trees;
 mod truth;
 mod vhd;
 mod wrong;

@@ -49,8 +49,10 @@ pub(super) fn clusters(farm: &Farm, outcome: &Outcome, here: bool) -> Vec<Cluste
                 format: &image.format,
                 full: image.layers == 1 && !packed,
                 base: !packed && child_format(&image.format).is_some(),
+                layers: image.layers,
                 size: counts.total,
-                data: counts.data,
+                // In the same blocks as what it shares.
+                data: places.get(image.node, image.node).unwrap_or(counts.data),
                 allocated: image.allocated,
             });
         }
