@@ -56,7 +56,7 @@ pub(crate) trait Report: Serialize {
 pub(crate) struct Ui {
     json: bool,
     quiet: bool,
-    threads: Option<NonZeroUsize>,
+    threads: NonZeroUsize,
     stop: Arc<AtomicBool>,
     progress: Progress,
     out: BufWriter<Stdout>,
@@ -75,7 +75,9 @@ impl Ui {
         Self {
             json: args.json,
             quiet: args.quiet,
-            threads: args.threads.and_then(|n| NonZeroUsize::new(n.into())),
+            // Asked once: the system takes its time to answer.
+            threads: (args.threads.and_then(|n| NonZeroUsize::new(n.into())))
+                .unwrap_or_else(|| Job::default().threads),
             stop: Arc::default(),
             progress: Progress::new(mode),
             out: BufWriter::new(io::stdout()),
@@ -106,11 +108,10 @@ impl Ui {
 
     /// How operations are run.
     pub(crate) fn job(&self) -> Job<'_> {
-        let default = Job::default();
         Job {
             watch: &self.progress,
             stop: &self.stop,
-            threads: self.threads.unwrap_or(default.threads),
+            threads: self.threads,
         }
     }
 

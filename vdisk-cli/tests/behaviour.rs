@@ -27,6 +27,7 @@ const VERBS: &[&str] = &[
     "diff",
     "apply",
     "dedup-report",
+    "fingerprint",
     "hash",
     "set",
 ];

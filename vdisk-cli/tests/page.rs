@@ -73,7 +73,7 @@ fn a_bad_page_is_found() {
     let Some(browser) = Browser::find() else {
         return;
     };
-    let policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\">";
+    let policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">";
     let chart = |text: &str| {
         format!(
             "<svg role=img aria-label=c width=300 height=100 viewBox=\"0 0 300 100\">{text}</svg>"

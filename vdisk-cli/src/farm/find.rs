@@ -2,7 +2,7 @@
 
 use super::{
     Farm, Image,
-    candidates::{candidates, images},
+    candidates::{Place, candidates, images},
     chains::{Found, Layers},
     notes::Notes,
     source::Source,
@@ -11,7 +11,7 @@ use crate::{
     args::{InputArgs, shown},
     ui::Ui,
 };
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf};
 use vdisk_core::{
     Result,
     ops::{
@@ -26,15 +26,11 @@ pub(super) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> 
     let candidates = candidates(paths, &mut notes)?;
     let mut layers = Layers::default();
     let chains = images(candidates, input, &mut layers, &mut notes)?;
-    let mut counted = HashSet::new();
-    let files = chains.iter().flat_map(|chain| &chain.files);
-    let new = files.filter(|(place, _)| place.clone().is_none_or(|place| counted.insert(place)));
-    let allocated = new.map(|(_, bytes)| bytes).sum();
     let images = chains.iter().enumerate().map(image).collect();
     Ok(Farm {
         errors: notes.errors,
         skipped: notes.skipped,
-        ..farm(images, chains, unit, allocated)
+        ..farm(images, chains, unit)
     })
 }
 
@@ -58,11 +54,11 @@ pub(super) fn shifted(farm: &Farm, block: u64) -> Option<Farm> {
         })
         .unzip();
     let moved = chains.iter().any(|chain| chain.pad > 0);
-    moved.then(|| self::farm(images, chains, farm.unit, farm.allocated))
+    moved.then(|| self::farm(images, chains, farm.unit))
 }
 
 /// A farm of `images`, which have these chains.
-fn farm(images: Vec<Image>, chains: Vec<Found>, unit: u64, allocated: u64) -> Farm {
+fn farm(images: Vec<Image>, chains: Vec<Found>, unit: u64) -> Farm {
     let keys: Vec<_> = chains.iter().map(Found::keys).collect();
     let (nodes, sources) = segments(&keys)
         .into_iter()
@@ -81,17 +77,34 @@ fn farm(images: Vec<Image>, chains: Vec<Found>, unit: u64, allocated: u64) -> Fa
             (node, source)
         })
         .unzip();
-    Farm {
+    let mut farm = Farm {
         left_out: vec![false; images.len()],
         images,
         nodes,
         sources,
+        files: files(&chains),
         chains,
         unit,
-        allocated,
-        errors: Vec::new(),
-        skipped: 0,
-    }
+        ..Farm::default()
+    };
+    farm.allocated = farm.stored(farm.images.iter());
+    farm
+}
+
+/// By chain: its files by numbers, and their bytes.
+fn files(chains: &[Found]) -> Vec<Vec<(Option<usize>, u64)>> {
+    let mut numbers = HashMap::new();
+    let mut number = |place: &Place| {
+        let next = numbers.len();
+        *numbers.entry(place.clone()).or_insert(next)
+    };
+    let chains = chains.iter().map(|chain| {
+        let files = chain.files.iter();
+        files
+            .map(|(place, bytes)| (place.as_ref().map(&mut number), *bytes))
+            .collect()
+    });
+    chains.collect()
 }
 
 /// What is to be said of an image. Its segment has its number.

@@ -62,17 +62,10 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
         numbers[number] = Some(node);
     }
     let mut farm = Farm {
-        images: Vec::new(),
-        nodes: Vec::new(),
-        errors: Vec::new(),
-        skipped: 0,
-        allocated: 0,
         unit,
-        sources: Vec::new(),
-        chains: Vec::new(),
-        left_out: Vec::new(),
+        ..Farm::default()
     };
-    let mut counted = HashSet::new();
+    let mut files = HashMap::new();
     for (number, one) in loaded.iter().enumerate() {
         let header = &one.header;
         match &one.trouble {
@@ -99,14 +92,19 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
                 });
                 let id = header.id.clone();
                 farm.sources.push(Source::File(one.file.clone(), id));
-                for (device, inode, bytes) in &one.files {
-                    if counted.insert((header.host.as_str(), *device, *inode)) {
-                        farm.allocated = farm.allocated.saturating_add(*bytes);
-                    }
-                }
+                let mut number = |device: u64, inode: u64| {
+                    let next = files.len();
+                    *files
+                        .entry((header.host.as_str(), device, inode))
+                        .or_insert(next)
+                };
+                let own = one.files.iter();
+                let own = own.map(|(device, inode, bytes)| (Some(number(*device, *inode)), *bytes));
+                farm.files.push(own.collect());
             }
         }
     }
+    farm.allocated = farm.stored(farm.images.iter());
     farm.left_out = vec![false; farm.images.len()];
     farm.errors = notes.errors;
     Ok(farm)

@@ -7,17 +7,24 @@
 mod candidates;
 mod chains;
 mod find;
+mod left_out;
 mod load;
 mod notes;
 mod read;
 mod source;
 mod stamps;
+mod taker;
+#[cfg(test)]
+mod tests;
 
 use crate::{args::InputArgs, ui::Ui};
 use chains::Found;
 pub(crate) use read::{Action, Kept};
 use source::Source;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 use vdisk_core::{
     Result,
     ops::dedup::{Count, Node},
@@ -25,6 +32,7 @@ use vdisk_core::{
 use vdisk_fingerprints::Folder;
 
 /// All images, and the segments that they consist of.
+#[derive(Default)]
 pub(crate) struct Farm {
     /// The images, in the order of the report.
     pub(crate) images: Vec<Image>,
@@ -38,6 +46,9 @@ pub(crate) struct Farm {
     pub(crate) allocated: u64,
     /// Size of a fingerprinted block in bytes.
     pub(crate) unit: u64,
+    /// By node: its files, or those of the whole chain, and the bytes that each takes. A file has one
+    /// number wherever it occurs; none if nothing tells it from others.
+    pub(crate) files: Vec<Vec<(Option<usize>, u64)>>,
     /// By node: where its fingerprints come from.
     sources: Vec<Source>,
     /// By image: its chain. None if the images are not at hand.
@@ -91,6 +102,24 @@ impl Farm {
     /// The images whose fingerprints are in the folders `from`.
     pub(crate) fn load(from: &[PathBuf], ui: &Ui) -> Result<Self> {
         load::load(from, ui)
+    }
+
+    /// Bytes that the files of `images` take on their medium, parents included, each file once.
+    pub(crate) fn stored<'a>(&self, images: impl Iterator<Item = &'a Image>) -> u64 {
+        let (mut nodes, mut counted) = (HashSet::new(), HashSet::new());
+        let mut bytes = 0u64;
+        for image in images {
+            let mut next = Some(image.node);
+            while let Some(node) = next.filter(|node| nodes.insert(*node)) {
+                for (file, size) in self.files.get(node).into_iter().flatten() {
+                    if file.is_none_or(|file| counted.insert(file)) {
+                        bytes = bytes.saturating_add(*size);
+                    }
+                }
+                next = self.nodes.get(node).and_then(|node| node.parent);
+            }
+        }
+        bytes
     }
 
     /// Adds the blocks of all images to `count`. What cannot be read is noted, said, and left out of

@@ -1,22 +1,30 @@
 //! Reading all segments of a farm: what does not work is left out, and the rest goes on.
 
 use super::{
-    Farm, Trouble,
+    Farm,
     chains::{Found, changed},
+    left_out::{leave_out, over},
     source::{Segment, Source},
     stamps::Stamps,
+    taker::{Failure, Taker, refuse, scan},
 };
 use crate::{args::InputArgs, ui::Ui};
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 use vdisk_core::{
-    Chain, Disk, Error, ErrorKind, Result,
-    ops::dedup::{self, Block, Count, Padded},
+    Error, ErrorKind, Result,
+    ops::dedup::{self, Count},
 };
 use vdisk_fingerprints::{FileStamp, Folder, Header, Reader, Writer};
 
-/// Bytes of the farm for each block that is deflated to estimate compression: some thousand of
-/// them give a ratio within about 1 %.
+/// At least so many blocks are deflated to estimate compression, if there are so many, and up to twice
+/// as many, unless the farm is so large that [`BITS`] makes them more: the ratio is then off by some
+/// percent.
 const SAMPLES: u64 = 1000;
+/// One in 2 to the power of this many blocks is deflated at least, so that there are some in each image.
+const BITS: u32 = 10;
 
 /// A file of fingerprints that is in the folder now.
 pub(crate) struct Kept {
@@ -33,14 +41,6 @@ pub(crate) enum Action {
     Read,
     /// It was there: the image had not changed.
     Unchanged,
-}
-
-/// Why a segment was not read to its end.
-enum Failure {
-    /// It cannot be read, and is left out.
-    Segment(Error),
-    /// The run cannot go on.
-    Run(Error),
 }
 
 /// What of the reading is the same for all segments.
@@ -76,7 +76,7 @@ pub(super) fn read(
         input,
         ui,
         kept,
-        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(10),
+        deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(BITS),
         ids: vec![None; farm.nodes.len()],
         stamps: HashMap::new(),
     };
@@ -106,54 +106,6 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Notes that all images over `node` are left out, each once.
-fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
-    for number in 0..farm.images.len() {
-        let image = &farm.images[number];
-        if farm.left_out[number] || !over(farm, image.node, node) {
-            continue;
-        }
-        let top = farm
-            .chains
-            .get(number)
-            .and_then(|chain| chain.layers.first());
-        let named = error
-            .file()
-            .map(|file| super::stamps::text_of(&super::stamps::absolute(file)));
-        let own = match (&named, top) {
-            // A segment may have several layers.
-            (Some(file), Some(top)) => {
-                *file == top.path || top.files.iter().any(|f| f.to_str() == Some(file))
-            }
-            _ => true,
-        };
-        let (name, sentence) = (image.name.clone(), error.to_string());
-        let error = match own && image.node == node {
-            true => sentence,
-            false => format!("its parent {sentence}"),
-        };
-        // The own error names the image already, if it is about a file.
-        match own && image.node == node && named.is_some() {
-            true => ui.warn(&format!("left out: {error}")),
-            false => ui.warn(&format!("left out: {name}: {error}")),
-        }
-        farm.left_out[number] = true;
-        farm.errors.push(Trouble { path: name, error });
-    }
-}
-
-/// True if `node` is `below`, or lies over it.
-fn over(farm: &Farm, node: usize, below: usize) -> bool {
-    let mut next = Some(node);
-    while let Some(node) = next {
-        if node == below {
-            return true;
-        }
-        next = farm.nodes[node].parent;
-    }
-    false
-}
-
 impl Run<'_> {
     /// Reads the segment `node`, unless one below it failed.
     fn node(&mut self, farm: &Farm, node: usize) -> Result<(), Failure> {
@@ -169,7 +121,7 @@ impl Run<'_> {
         let stamps = segment.stamps().map_err(Failure::Segment)?;
         let of_parent = parent.and_then(|parent| self.stamps.get(&parent));
         if let Some(path) = of_parent.and_then(|below| stamps.differs(below)) {
-            return Err(Failure::Segment(changed(path.as_ref())));
+            return Err(Failure::Segment(changed(path)));
         }
         let id = parent.and_then(|parent| self.ids[parent].clone());
         let header = Header {
@@ -196,7 +148,7 @@ impl Run<'_> {
             return Ok(false);
         };
         let found = folder.find(&header.id).and_then(|found| match found {
-            Some(mut reader) if self.count.is_some() || header.image > reader.header().image => {
+            Some(mut reader) if self.count.is_some() || header.image && !reader.header().image => {
                 reader.verify()?;
                 Ok(Some(reader))
             }
@@ -281,7 +233,7 @@ impl Run<'_> {
         taker.outcome(read)?;
         let now = segment.stamps().map_err(Failure::Segment)?;
         if let Some(path) = now.differs(&stamps.files) {
-            return Err(Failure::Segment(changed(path.as_ref())));
+            return Err(Failure::Segment(changed(path)));
         }
         if let (Some(writer), Some(folder)) = (writer, &mut self.folder) {
             let (header, file) = writer.finish(folder).map_err(Failure::Run)?;
@@ -295,7 +247,7 @@ impl Run<'_> {
     }
 
     /// Takes the blocks of `node` from the file at `path`.
-    fn file(&mut self, node: usize, path: &PathBuf, id: &str) -> Result<(), Failure> {
+    fn file(&mut self, node: usize, path: &Path, id: &str) -> Result<(), Failure> {
         if self.chunks.is_some() {
             let detail = "need the images: fingerprints say nothing of them";
             return Err(Failure::Run(Error::new(ErrorKind::Usage, "chunks", detail)));
@@ -332,79 +284,4 @@ impl Run<'_> {
             (Ok(()), None) => Ok(()),
         }
     }
-}
-
-/// Scans what the first `layers` layers of `disk` record, or all.
-fn scan(
-    disk: &Chain,
-    layers: usize,
-    pad: u64,
-    unit: u64,
-    bits: u32,
-    taker: &mut Taker<'_>,
-) -> Result<()> {
-    let above = disk.above(layers);
-    let recorded: &dyn Disk = if layers == usize::MAX { disk } else { &above };
-    let job = taker.ui.job();
-    let mut sink = |blocks: &[Block]| taker.take(blocks);
-    if pad == 0 {
-        return dedup::scan(recorded, disk, unit, bits, &job, &mut sink);
-    }
-    let (recorded, disk) = (Padded::new(recorded, pad), Padded::new(disk, pad));
-    dedup::scan(&recorded, &disk, unit, bits, &job, &mut sink)
-}
-
-/// Who gets the blocks of a segment.
-struct Taker<'a> {
-    node: usize,
-    count: Option<&'a mut Count>,
-    writer: Option<&'a mut Writer>,
-    ui: &'a Ui,
-    /// Why they do not want any more: that is no fault of the image.
-    refused: Option<Error>,
-}
-
-impl<'a> Taker<'a> {
-    fn new(
-        node: usize,
-        count: Option<&'a mut Count>,
-        writer: Option<&'a mut Writer>,
-        ui: &'a Ui,
-    ) -> Self {
-        Self {
-            node,
-            count,
-            writer,
-            ui,
-            refused: None,
-        }
-    }
-
-    fn take(&mut self, blocks: &[Block]) -> Result<()> {
-        let job = self.ui.job();
-        let counted = match &mut self.count {
-            Some(count) => count.add(self.node, blocks, &job),
-            None => job.advance(0),
-        };
-        let written = counted.and_then(|()| match &mut self.writer {
-            Some(writer) => writer.add(blocks),
-            None => Ok(()),
-        });
-        written.map_err(|error| refuse(&mut self.refused, error))
-    }
-
-    /// Tells what failed from who did not want any more.
-    fn outcome(self, read: Result<()>) -> Result<(), Failure> {
-        match (read, self.refused) {
-            (_, Some(error)) => Err(Failure::Run(error)),
-            (Err(error), None) => Err(Failure::Segment(error)),
-            (Ok(()), None) => Ok(()),
-        }
-    }
-}
-
-/// Keeps `error`, and gives another one to those who only have to end.
-fn refuse(refused: &mut Option<Error>, error: Error) -> Error {
-    *refused = Some(error);
-    Error::new(ErrorKind::Cancelled, "blocks", "are not wanted any more")
 }

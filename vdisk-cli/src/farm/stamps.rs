@@ -16,6 +16,8 @@ const STEP: Duration = Duration::from_millis(50);
 /// The stamps of some files.
 pub(super) struct Stamps {
     pub(super) files: Vec<FileStamp>,
+    /// As they were opened.
+    paths: Vec<PathBuf>,
     /// False if one of them is a device, whose changes leave no trace.
     pub(super) tell: bool,
 }
@@ -26,6 +28,7 @@ impl Stamps {
     pub(super) fn of<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Self> {
         let mut stamps = Self {
             files: Vec::new(),
+            paths: Vec::new(),
             tell: true,
         };
         for path in paths {
@@ -35,6 +38,7 @@ impl Stamps {
                 thread::sleep(STEP);
                 metadata = fs::metadata(path).map_err(io)?;
             }
+            stamps.paths.push(path.clone());
             stamps.tell &= metadata.is_file();
             let seconds = metadata.mtime().saturating_mul(1_000_000_000);
             stamps.files.push(FileStamp {
@@ -51,16 +55,11 @@ impl Stamps {
 
     /// The first file that was in another state when `others` were taken, of all files or of those of the
     /// lower layers.
-    pub(super) fn differs(&self, others: &[FileStamp]) -> Option<String> {
+    pub(super) fn differs(&self, others: &[FileStamp]) -> Option<&Path> {
         let start = self.files.len().saturating_sub(others.len());
-        let pairs = self
-            .files
-            .get(start..)
-            .unwrap_or_default()
-            .iter()
-            .zip(others);
-        let mut changed = pairs.filter(|(one, other)| !one.same(other));
-        changed.next().map(|(one, _)| one.path.clone())
+        let mut pairs = self.files.iter().zip(&self.paths).skip(start).zip(others);
+        let changed = pairs.find(|((one, _), other)| !one.same(other));
+        changed.map(|((_, path), _)| path.as_path())
     }
 }
 

@@ -26,7 +26,7 @@ fn full(folder: &Folder, name: &str, bytes: &[u8]) {
     write(folder, name, b"");
     folder.write("made.raw", bytes);
     folder
-        .run(&format!("convert made.raw -o '{name}' --force").replace('\'', ""))
+        .run(&format!("convert made.raw -o {name} --force"))
         .code(0);
     fs::remove_file(folder.path("made.raw")).unwrap();
 }
@@ -87,24 +87,17 @@ fn a_folder_of_desktops_is_split_by_one_command() {
         assert_eq!(cluster["commands"], Value::from(vec![command]));
         let runs = run_commands(&folder, cluster);
         assert_about(&cluster["frees_bytes"], smaller_by(&runs));
-        // Their children are no members, and neither are images with children of their own beside.
-        folder
-            .run("dedup-report .")
-            .code(0)
-            .prints("3 images share ");
     }
 }
 
 #[test]
 fn desktops_among_others_get_a_command_each() {
     let names = ["farm/desk 1.vmdk", "farm/it's.vmdk", "farm/desk2.vmdk"];
-    let folder = Folder::new();
     let gold = farm(
         "farm/gold.vmdk",
         &["farm/d1.vmdk", "farm/d2.vmdk", "farm/d3.vmdk"],
         MIB,
     );
-    drop(folder);
     for (old, new) in ["farm/d1.vmdk", "farm/d2.vmdk", "farm/d3.vmdk"]
         .iter()
         .zip(names)

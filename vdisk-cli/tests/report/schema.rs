@@ -52,6 +52,7 @@ fn reports_are_as_the_schema_says() {
     let folder = desktops();
     let mut old = noise(1, MIB);
     old.splice(446..462, [0, 1, 1, 0, 7, 1, 1, 0, 63, 0, 0, 0, 0, 4, 0, 0]);
+    old[462..510].fill(0);
     old.splice(510..512, [0x55, 0xaa]);
     write(&folder, "old/old.raw", &old);
     write(&folder, "bad/broken.vmdk", b"KDMV");

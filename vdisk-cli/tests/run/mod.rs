@@ -117,6 +117,11 @@ impl Folder {
     pub(crate) fn names(&self) -> Vec<String> {
         names(self.0.path())
     }
+
+    /// The same of a folder in it.
+    pub(crate) fn read_dir(&self, folder: &str) -> Vec<String> {
+        names(&self.path(folder))
+    }
 }
 
 fn ran(command: &mut Command) -> Ran {

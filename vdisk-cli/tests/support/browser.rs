@@ -13,9 +13,8 @@ use std::{
 /// Each page is in a frame of its width; what is wrong with them is written into the title.
 const PROBE: &str = r#"<script>
 onload = () => {
-    const frames = [...document.querySelectorAll("iframe")], seen = frames.map(measured);
-    frames.forEach(frame => frame.remove());
-    document.title = JSON.stringify(seen);
+    const frames = [...document.querySelectorAll("iframe")];
+    document.title = JSON.stringify(frames.map(measured));
 };
 function measured(frame) {
     const page = frame.contentDocument;

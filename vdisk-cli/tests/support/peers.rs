@@ -76,18 +76,23 @@ impl Qemu {
         assert!(said.code == Some(0) && !failed, "{said:#?}");
     }
 
-    /// SHA-256 of what `image` reads as.
-    pub(crate) fn sha256(&self, folder: &Path, format: &str, image: &str) -> String {
-        let raw = format!("{image}.by-qemu.raw");
+    /// Writes what `image` reads as to the raw file `to`.
+    pub(crate) fn raw(&self, folder: &Path, format: &str, image: &str, to: &str) {
         let exactly = format!("driver=vpc,force_size_calc=current_size,file.filename={image}");
         if format == "vpc" && !self.sizes_vhd_exactly {
             self.img(
                 folder,
-                &["convert", "-O", "raw", "--image-opts", &exactly, &raw],
+                &["convert", "-O", "raw", "--image-opts", &exactly, to],
             );
         } else {
-            self.img(folder, &["convert", "-f", format, "-O", "raw", image, &raw]);
+            self.img(folder, &["convert", "-f", format, "-O", "raw", image, to]);
         }
+    }
+
+    /// SHA-256 of what `image` reads as.
+    pub(crate) fn sha256(&self, folder: &Path, format: &str, image: &str) -> String {
+        let raw = format!("{image}.by-qemu.raw");
+        self.raw(folder, format, image, &raw);
         let digest = file_sha256(&folder.join(&raw));
         fs::remove_file(folder.join(&raw)).unwrap();
         digest

@@ -27,6 +27,16 @@ impl Farm {
         }
     }
 
+    /// Images on their own, to be looked at only.
+    pub(crate) fn of(images: Vec<Vec<u8>>) -> Self {
+        let mut farm = Self::new(512);
+        for bytes in &images {
+            farm.root(bytes.len());
+        }
+        farm.bytes = images;
+        farm
+    }
+
     /// A disk of its own of `size` bytes, all zeros.
     pub(crate) fn root(&mut self, size: usize) -> usize {
         self.push(size, None)
@@ -45,8 +55,14 @@ impl Farm {
             image: true,
             parent,
         });
-        self.own
-            .push(vec![parent.is_none(); size.div_ceil(self.unit)]);
+        let mut own = vec![parent.is_none(); size.div_ceil(self.unit)];
+        if let Some(below) = parent.map(|p| self.bytes[p].len()) {
+            // What is in a unit that goes on behind the end of the one below, it alone knows.
+            if below < size && !below.is_multiple_of(self.unit) {
+                own[below / self.unit] = true;
+            }
+        }
+        self.own.push(own);
         self.bytes.push(bytes);
         self.nodes.len() - 1
     }
@@ -118,28 +134,21 @@ impl Farm {
             .map(|_| (0..unit).map(|_| random.next() as u8).collect())
             .collect();
         let most = large * random.pick(&[2, 6, 25]);
-        let usual = random.below(most) * unit + 512 * random.below(unit / 512 + 1);
+        let odd = 512 * random.below(unit / 512) * random.below(2);
+        let usual = random.below(most) * unit + odd;
         for _ in 0..1 + random.below(10) {
             let parent = (!farm.nodes.is_empty() && !random.one_in(4))
                 .then(|| random.below(farm.nodes.len()));
             let node = match parent {
                 Some(parent) => {
                     let below = farm.bytes[parent].len();
-                    let longer = below.is_multiple_of(unit) && random.one_in(3);
+                    let longer = random.one_in(3);
                     let more = (random.below(most * unit) / 512 + 1) * 512;
                     farm.child(parent, below + if longer { more } else { 0 })
                 }
                 None if random.one_in(2) => farm.root(usual),
                 None => farm.root(random.below(most * unit / 512) * 512),
             };
-            // So that longer children are possible; a disk may as well end within a unit.
-            if parent.is_none() && random.one_in(2) {
-                let whole = farm.bytes[node].len().next_multiple_of(unit);
-                farm.nodes.pop();
-                farm.bytes.pop();
-                farm.own.pop();
-                farm.root(whole);
-            }
             for _ in 0..random.below(12) {
                 farm.change(random, node, &pool, large);
             }

@@ -46,7 +46,8 @@ fn count(farm: &Farm, options: &Options, failed: &[usize], random: &mut Random) 
     count.finish(&job).unwrap()
 }
 
-fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
+/// Compares all of `found` with the bytes of `farm`, whose images come first among the nodes.
+pub(crate) fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
     let nodes = farm.nodes.len();
     let mut counted: Vec<bool> = farm.nodes.iter().map(|node| node.image).collect();
     for &node in failed {
@@ -83,7 +84,10 @@ fn check(farm: &Farm, options: &Options, failed: &[usize], found: &Outcome) {
     }
 
     let places = Truth::new(farm, &counted, 64 << 10, true);
-    assert_eq!(found.places.is_some(), options.places && options.unit == 4096);
+    assert_eq!(
+        found.places.is_some(),
+        options.places && options.unit == 4096
+    );
     let pairs = found.pairs.as_ref().unwrap();
     for (a, b) in (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))) {
         assert_eq!(pairs.get(a, b), main.pair(a, b), "{a} and {b}");
@@ -125,7 +129,9 @@ fn every_figure_is_that_of_the_bytes() {
             ..options(unit)
         };
         if random.one_in(2) {
-            options.groups = (0..nodes).map(|_| random.below(3.min(nodes)) as u32).collect();
+            options.groups = (0..nodes)
+                .map(|_| random.below(3.min(nodes)) as u32)
+                .collect();
         }
         let failed: Vec<usize> = (0..nodes)
             .filter(|_| seed % 3 == 0 && random.one_in(4))
@@ -137,7 +143,10 @@ fn every_figure_is_that_of_the_bytes() {
         }));
         match said {
             Ok(bytes) => spilled += usize::from(bytes > 0),
-            Err(_) => panic!("seed {seed}: {options:?}, failed {failed:?}, {:?}", farm.nodes),
+            Err(_) => panic!(
+                "seed {seed}: {options:?}, failed {failed:?}, {:?}",
+                farm.nodes
+            ),
         }
     }
     assert!(spilled * 8 > seeds as usize, "{spilled} of {seeds} spilled");

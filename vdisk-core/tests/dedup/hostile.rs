@@ -80,7 +80,10 @@ fn blocks_that_cannot_be_are_refused_and_the_others_are_counted() {
         let said = said.and_then(|()| whole.complete(bad));
         let error = said.expect_err(&format!("{blocks:?}"));
         assert_eq!(error.kind(), ErrorKind::Corrupt);
-        assert!(error.to_string().starts_with("fingerprints: segment"), "{error}");
+        assert!(
+            error.to_string().starts_with("fingerprints: segment"),
+            "{error}"
+        );
         let error = whole.finish(&Job::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{blocks:?}");
 
@@ -91,6 +94,32 @@ fn blocks_that_cannot_be_are_refused_and_the_others_are_counted() {
         assert_eq!((found.total.data, found.total.unique), (left, left));
         assert_eq!(found.images[0].is_some(), bad == 1);
         assert_eq!(found.images[1], None);
+    }
+}
+
+/// A unit in which a disk ends and the one over it goes on: only the latter knows what is in it.
+#[test]
+fn a_unit_of_two_disks_has_to_be_recorded() {
+    let nodes = [node(4608, None), node(12_288, Some(0))];
+    let count = |own: &[Block]| {
+        let mut count = Count::new(&nodes, options(4096))?;
+        let job = Job::default();
+        count.add(0, &[zeros(0, 4096), data(4096, 512)], &job)?;
+        count.add(1, own, &job)?;
+        count.finish(&job)
+    };
+    let refused: [&[Block]; 3] = [&[], &[zeros(0, 4096)], &[data(8192, 4096)]];
+    for own in refused {
+        let error = count(own).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{own:?}");
+    }
+    let good: [&[Block]; 3] = [
+        &[data(4096, 4096)],
+        &[zeros(0, 12_288)],
+        &[zeros(4096, 4096), data(8192, 4096)],
+    ];
+    for (own, bytes) in good.iter().zip([4096, 0, 4096]) {
+        assert_eq!(count(own).unwrap().images[1].unwrap().data, bytes);
     }
 }
 
@@ -116,10 +145,28 @@ fn wishes_that_make_no_sense_are_refused() {
         assert!(error.to_string().contains(why), "{error}");
     };
     let usual = || options(4096);
-    refused(Options { unit: 1000, ..usual() }, "block size");
+    refused(
+        Options {
+            unit: 1000,
+            ..usual()
+        },
+        "block size",
+    );
     refused(Options { unit: 0, ..usual() }, "block size");
-    refused(Options { block: 6144, ..usual() }, "not a multiple of 4096");
-    refused(Options { block: 0, ..usual() }, "not a multiple");
+    refused(
+        Options {
+            block: 6144,
+            ..usual()
+        },
+        "not a multiple of 4096",
+    );
+    refused(
+        Options {
+            block: 0,
+            ..usual()
+        },
+        "not a multiple",
+    );
     let sizes = vec![3 << 20, 16 << 20];
     refused(Options { sizes, ..usual() }, "does not nest");
     let sizes = (1..=17).map(|n| n * 4096).collect();
@@ -127,14 +174,35 @@ fn wishes_that_make_no_sense_are_refused() {
     let memory = (8 << 20) - 1;
     refused(Options { memory, ..usual() }, "at least 8388608");
     let sample_bits = 17;
-    refused(Options { sample_bits, ..usual() }, "2^17");
-    refused(Options { groups: vec![0], ..usual() }, "groups");
-    refused(Options { groups: vec![0, 2], ..usual() }, "groups");
+    refused(
+        Options {
+            sample_bits,
+            ..usual()
+        },
+        "2^17",
+    );
+    refused(
+        Options {
+            groups: vec![0],
+            ..usual()
+        },
+        "groups",
+    );
+    refused(
+        Options {
+            groups: vec![0, 2],
+            ..usual()
+        },
+        "groups",
+    );
 
     // Deep chains at far sizes need a group of each layer in memory.
     let tower: Vec<Node> = (0..200usize).map(|n| node(512, n.checked_sub(1))).collect();
     let sizes = vec![4 << 20];
-    let deep = Options { sizes, ..options(512) };
+    let deep = Options {
+        sizes,
+        ..options(512)
+    };
     let error = Count::new(&tower, deep.clone()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Usage);
     let memory = 1 << 30;
@@ -150,7 +218,9 @@ fn chunks_of_images_that_failed_do_not_count() {
     for node in 0..3 {
         count.add(node, &[data(0, 4096)], &job).unwrap();
     }
-    count.add_chunks(0, &[chunk(b"a", 100), chunk(b"b", 70)], &job).unwrap();
+    count
+        .add_chunks(0, &[chunk(b"a", 100), chunk(b"b", 70)], &job)
+        .unwrap();
     count.add_chunks(1, &[chunk(b"a", 100)], &job).unwrap();
     count.add_chunks(1, &[chunk(b"a", 100)], &job).unwrap();
     count.add_chunks(2, &[chunk(b"c", 50)], &job).unwrap();

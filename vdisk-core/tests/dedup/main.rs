@@ -6,6 +6,7 @@
     reason = "a test may fail by a panic"
 )]
 
+mod chain;
 mod clones;
 mod farm;
 mod figures;

@@ -66,7 +66,9 @@ impl<'a> Truth<'a> {
 
     pub(crate) fn image(&self, image: usize) -> Option<ImageCounts> {
         let &(total, data) = self.sums.get(&image)?;
-        let mine = self.each().filter(|(_, images)| images.contains_key(&image));
+        let mine = self
+            .each()
+            .filter(|(_, images)| images.contains_key(&image));
         let (mut distinct, mut exclusive) = (0, 0);
         for (len, images) in mine {
             distinct += len;

@@ -4,7 +4,7 @@
 //! A child records blocks at their positions, so only what two disks have at the same positions
 //! counts here.
 
-use std::collections::BinaryHeap;
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 /// What clusters need to know of an image. Bytes.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,7 @@ pub(super) struct Member<'a> {
     pub(super) full: bool,
     /// Children of its own format can have it as their parent.
     pub(super) base: bool,
+    pub(super) layers: u32,
     pub(super) size: u64,
     pub(super) data: u64,
     pub(super) allocated: u64,
@@ -34,11 +35,12 @@ pub(super) struct Found {
 /// What is not worth a command, in bytes.
 const LEAST: u64 = 1 << 20;
 
-/// Clusters of `images`, each image in one at most, those that share most first. `shared` says what
-/// two images have at the same positions. `fit` has the last word on a base.
+/// Clusters of `images`, each image in one at most, those that share most first. `shared` says what a
+/// base and a member have at the same positions. `fit` has the last word on a base.
 ///
 /// The base is the image with which the others share most, each at least half of its data; among
-/// such images the one that has least data of its own: a golden image has nothing else.
+/// such images the one that has least data of its own, as a golden image has nothing else; and then the
+/// one with the shortest chain.
 pub(super) fn find(
     images: &[Member<'_>],
     shared: &dyn Fn(usize, usize) -> u64,
@@ -61,7 +63,7 @@ pub(super) fn find(
             let shared = shared(base, number).min(image.data);
             let rest = image.data.saturating_sub(shared);
             let frees = image.allocated.saturating_sub(rest);
-            if shared >= rest && frees > 0 {
+            if shared > 0 && shared >= rest && frees > 0 {
                 found.members.push(number);
                 found.shared = found.shared.saturating_add(shared);
                 found.data = found.data.saturating_add(image.data);
@@ -71,8 +73,9 @@ pub(super) fn find(
         (found.frees >= LEAST).then_some(found)
     };
     let rank = |found: &Found| {
-        let data = images.get(found.base).map_or(0, |i| i.data);
-        (found.shared, u64::MAX - data, usize::MAX - found.base)
+        let base = images.get(found.base);
+        let (data, layers) = base.map_or((0, 0), |i| (i.data, i.layers));
+        (found.shared, Reverse((data, layers, found.base)))
     };
     let bases = (0..images.len()).filter(|i| images.get(*i).is_some_and(|i| i.base));
     let mut bases: BinaryHeap<_> = bases
@@ -124,6 +127,7 @@ mod tests {
             format: "vmdk",
             full: true,
             base: true,
+            layers: 1,
             size: 100 * MIB,
             data: data * MIB,
             allocated: data * MIB,
@@ -155,6 +159,17 @@ mod tests {
             frees: 60 * MIB,
         };
         assert_eq!(found(&images, &all), [expected]);
+    }
+
+    #[test]
+    fn a_fresh_clone_of_the_golden_image_is_not_the_base() {
+        let clone = Member {
+            full: false,
+            layers: 2,
+            ..image(20)
+        };
+        let clusters = found(&[clone, image(20), image(28)], &[(0, 2, 20), (1, 2, 20)]);
+        assert_eq!((clusters.len(), clusters[0].base), (1, 1));
     }
 
     #[test]

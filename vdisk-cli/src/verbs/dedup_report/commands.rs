@@ -9,6 +9,7 @@ use crate::farm::{Farm, Image};
 use std::{
     collections::HashSet,
     fs,
+    iter::successors,
     path::{Path, PathBuf},
 };
 use vdisk_core::{
@@ -48,16 +49,22 @@ pub(super) fn clusters(farm: &Farm, outcome: &Outcome, here: bool) -> Vec<Cluste
                 format: &image.format,
                 full: image.layers == 1 && !packed,
                 base: !packed && child_format(&image.format).is_some(),
+                layers: image.layers,
                 size: counts.total,
-                data: counts.data,
+                // In the same blocks as what it shares.
+                data: places.get(image.node, image.node).unwrap_or(counts.data),
                 allocated: image.allocated,
             });
         }
     }
-    let shared = |a: usize, b: usize| {
+    let shared = |base: usize, member: usize| {
         let node = |number: usize| images.get(number).map(|i| i.node);
-        let pair = node(a).zip(node(b));
-        pair.and_then(|(a, b)| places.get(a, b)).unwrap_or(0)
+        match node(base).zip(node(member)) {
+            // What a base relies on cannot be its child.
+            Some((base, member)) if !relies(farm, base, member) => places.get(base, member),
+            _ => None,
+        }
+        .unwrap_or(0)
     };
     let mut fit = |base: usize| {
         let image = images.get(base);
@@ -67,6 +74,12 @@ pub(super) fn clusters(farm: &Farm, outcome: &Outcome, here: bool) -> Vec<Cluste
         .into_iter()
         .filter_map(|found| cluster(&found, &images, here))
         .collect()
+}
+
+/// True if `node` lies over `other`.
+fn relies(farm: &Farm, node: usize, other: usize) -> bool {
+    let parent = |node: &usize| farm.nodes.get(*node)?.parent;
+    successors(Some(node), parent).any(|node| node == other)
 }
 
 fn cluster(found: &Found, images: &[&Image], here: bool) -> Option<Cluster> {

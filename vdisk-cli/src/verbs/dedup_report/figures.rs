@@ -3,12 +3,17 @@
 use super::{
     groups::Groups,
     report::{
-        Chunks, Compression, FarmReport, GroupRow, Guarantee, ImageRow, Method, Misaligned, Pair,
-        Pairs, Ratios, References, Sample, Steps, Sweep, Totals,
+        Chunks, Compression, FarmReport, GroupRow, Guarantee, ImageRow, Method, Misaligned, Ratios,
+        References, Sample, Steps, Sweep, Totals,
     },
 };
-use crate::farm::Farm;
+use crate::farm::{Farm, Image};
+use std::collections::HashMap;
 use vdisk_core::ops::dedup::{Counts, ImageCounts, Outcome};
+
+/// Blocks that a sample must have for the rule by which its error is computed. With fewer, the
+/// error is that of so many: if none was found, up to 3.7 can have been missed (95 %, Poisson).
+const LEAST_SAMPLE: u64 = 4;
 
 /// What was counted, and with what.
 pub(super) struct Counted<'a> {
@@ -29,19 +34,15 @@ impl Counted<'_> {
     pub(super) fn report(&self) -> FarmReport {
         let (farm, outcome) = (self.farm, self.outcome);
         let images: Vec<ImageRow> = self.images();
-        let sampled = outcome.sampled;
         FarmReport {
             schema: 2,
             complete: farm.errors.is_empty(),
             block_size: self.block_size,
-            sample: (sampled.bits > 0).then(|| Sample {
-                one_in: 1 << sampled.bits,
-                unique_error_bytes: sampled.unique_error,
-            }),
-            groups: self.groups(&images),
+            sample: self.sample(),
+            groups: self.groups(),
             total: Totals {
-                once_bytes: outcome.total.once.min(unique(outcome.total)),
-                steps: self.steps(outcome.total, farm.allocated),
+                once_bytes: outcome.total.once.min(self.unique(outcome.total)),
+                steps: self.steps(outcome.total, farm.stored(self.counted())),
             },
             pairs: self.pairs(&images),
             clusters: Vec::new(),
@@ -76,7 +77,7 @@ impl Counted<'_> {
     fn of_image(&self, node: usize) -> Option<ImageCounts> {
         let counts = *self.outcome.images.get(node)?;
         counts.map(|c| {
-            let distinct = within(c.distinct, c.data);
+            let distinct = self.within(c.distinct, c.data);
             let exclusive = c.exclusive.min(distinct);
             ImageCounts {
                 distinct,
@@ -88,15 +89,20 @@ impl Counted<'_> {
         })
     }
 
+    /// The images that were counted, in their order.
+    fn counted(&self) -> impl Iterator<Item = &Image> {
+        let counted = |node: usize| matches!(self.outcome.images.get(node), Some(Some(_)));
+        let images = self.farm.images.iter();
+        images.filter(move |image| counted(image.node))
+    }
+
     /// By number of its row: the node of each image that was counted.
     pub(super) fn nodes(&self) -> Vec<usize> {
-        let counted = |node: &usize| matches!(self.outcome.images.get(*node), Some(Some(_)));
-        let nodes = self.farm.images.iter().map(|image| image.node);
-        nodes.filter(counted).collect()
+        self.counted().map(|image| image.node).collect()
     }
 
     fn images(&self) -> Vec<ImageRow> {
-        let row = |image: &crate::farm::Image| {
+        let row = |image: &Image| {
             let counts = self.of_image(image.node)?;
             let all = Counts {
                 total: counts.total,
@@ -120,24 +126,30 @@ impl Counted<'_> {
         self.farm.images.iter().filter_map(row).collect()
     }
 
-    fn groups(&self, images: &[ImageRow]) -> Vec<GroupRow> {
+    fn groups(&self) -> Vec<GroupRow> {
+        // A farm can have as many groups as images.
+        let mut members: HashMap<&str, Vec<&Image>> = HashMap::new();
+        for image in self.counted() {
+            if let Some(name) = self.groups.name(image.node) {
+                members.entry(name).or_default().push(image);
+            }
+        }
         let names = self.groups.names.iter().zip(&self.outcome.groups);
         names
-            .map(|(name, counts)| {
-                let members = images.iter().filter(|i| i.group.as_ref() == Some(name));
-                let allocated = members.clone().map(|i| i.steps.allocated_bytes).sum();
-                GroupRow {
+            .filter_map(|(name, counts)| {
+                let members = members.get(name.as_str())?;
+                let allocated = self.farm.stored(members.iter().copied());
+                Some(GroupRow {
                     name: name.clone(),
-                    images: members.count(),
+                    images: members.len(),
                     steps: self.steps(*counts, allocated),
-                }
+                })
             })
-            .filter(|group| group.images > 0)
             .collect()
     }
 
     fn steps(&self, counts: Counts, allocated: u64) -> Steps {
-        let unique = unique(counts);
+        let unique = self.unique(counts);
         let compressed = self.outcome.compression.map(|c| scaled(unique, c.ratio));
         let duplicate = counts.data.saturating_sub(unique);
         Steps {
@@ -159,35 +171,6 @@ impl Counted<'_> {
         }
     }
 
-    fn pairs(&self, images: &[ImageRow]) -> Option<Pairs> {
-        let pairs = self.outcome.pairs.as_ref()?;
-        let nodes = self.nodes();
-        let found = || {
-            let rows = (0u32..).zip(&nodes);
-            rows.clone().flat_map(move |(a, first)| {
-                let others = rows.clone().skip(a as usize + 1);
-                others.filter_map(move |(b, second)| {
-                    let shared_bytes = pairs.get(*first, *second).filter(|bytes| *bytes > 0)?;
-                    Some(Pair { a, b, shared_bytes })
-                })
-            })
-        };
-        // There can be millions: counted first, so that the list does not double while it grows.
-        let mut list = Vec::with_capacity(found().count());
-        list.extend(found().map(|pair| {
-            let shared = |row: u32| images.get(row as usize).map_or(0, |i| i.shared_bytes);
-            let most = shared(pair.a).min(shared(pair.b));
-            Pair {
-                shared_bytes: pair.shared_bytes.min(most),
-                ..pair
-            }
-        }));
-        Some(Pairs {
-            paths: images.iter().map(|i| i.path.clone()).collect(),
-            list,
-        })
-    }
-
     fn references(&self) -> Vec<References> {
         let refs = self.outcome.refs.iter();
         refs.map(|r| References {
@@ -204,7 +187,7 @@ impl Counted<'_> {
         let sizes = self.outcome.sizes.iter();
         sizes
             .map(|size| {
-                let unique = unique(size.counts);
+                let unique = self.unique(size.counts);
                 let duplicate = size.counts.data.saturating_sub(unique);
                 Sweep {
                     block_size: size.block,
@@ -213,7 +196,7 @@ impl Counted<'_> {
                     unique_bytes: unique,
                     duplicate_bytes: duplicate,
                     saving_percent: percent(duplicate, size.counts.data),
-                    blocks: unique.div_ceil(size.block.max(1)),
+                    blocks: size.blocks,
                 }
             })
             .collect()
@@ -221,7 +204,7 @@ impl Counted<'_> {
 
     fn chunks(&self) -> Option<Chunks> {
         let (chunks, average_size) = (self.outcome.chunks?, self.chunk?);
-        let unique = within(chunks.unique, chunks.data);
+        let unique = self.within(chunks.unique, chunks.data);
         Some(Chunks {
             average_size,
             chunks: chunks.chunks,
@@ -232,9 +215,7 @@ impl Counted<'_> {
     }
 
     fn misaligned(&self) -> Vec<Misaligned> {
-        let images = self.farm.images.iter();
-        let counted = images.filter(|i| self.of_image(i.node).is_some());
-        counted
+        self.counted()
             .flat_map(|image| {
                 let starts = image.partitions.iter();
                 starts.filter_map(|start| {
@@ -251,11 +232,8 @@ impl Counted<'_> {
 
     fn guaranteed(&self, wanted: f64) -> Guarantee {
         let total = self.outcome.total;
-        let error = match self.outcome.sampled.bits {
-            0 => 0,
-            _ => self.outcome.sampled.unique_error,
-        };
-        let most = unique(total).saturating_add(error).min(total.data);
+        let error = self.sample().map_or(0, |sample| sample.unique_error_bytes);
+        let most = self.unique(total).saturating_add(error).min(total.data);
         let saving = percent(total.data.saturating_sub(most), total.data);
         Guarantee {
             wanted_percent: wanted,
@@ -263,23 +241,37 @@ impl Counted<'_> {
             met: saving >= wanted,
         }
     }
-}
 
-/// The distinct blocks of `counts`: an estimate can be more than all data, or nothing of it.
-fn unique(counts: Counts) -> u64 {
-    within(counts.unique, counts.data)
-}
+    fn sample(&self) -> Option<Sample> {
+        let sampled = self.outcome.sampled;
+        let one_in = 1u64 << sampled.bits;
+        let least = self.block_size.saturating_mul(LEAST_SAMPLE * one_in);
+        (sampled.bits > 0).then(|| Sample {
+            one_in,
+            unique_error_bytes: sampled.unique_error.max(least).min(self.outcome.total.data),
+        })
+    }
 
-/// `estimate`, but at most `all`, and not nothing unless `all` is.
-fn within(estimate: u64, all: u64) -> u64 {
-    estimate.max(1).min(all)
+    /// The distinct blocks of `counts`: an estimate can be more than all data, or nothing of it.
+    fn unique(&self, counts: Counts) -> u64 {
+        self.within(counts.unique, counts.data)
+    }
+
+    /// An exact figure as it is; the estimate of a sample at most `all`, and at least a block unless
+    /// there is less.
+    fn within(&self, figure: u64, all: u64) -> u64 {
+        match self.outcome.sampled.bits {
+            0 => figure,
+            _ => figure.max(self.block_size).min(all),
+        }
+    }
 }
 
 /// `part` of `whole` in percent; 0 of nothing.
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
     match whole {
         0 => 0.0,
-        whole => part as f64 / whole as f64 * 100.0,
+        whole => part as f64 * 100.0 / whole as f64,
     }
 }
 
@@ -291,7 +283,7 @@ fn times(from: u64, to: u64) -> f64 {
     }
 }
 
-/// `bytes` times `ratio`, but not more than `bytes`, and not nothing.
+/// `bytes` times `ratio`.
 fn scaled(bytes: u64, ratio: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -299,5 +291,5 @@ fn scaled(bytes: u64, ratio: f64) -> u64 {
         reason = "saturates"
     )]
     let product = (bytes as f64 * ratio).round() as u64;
-    within(product, bytes)
+    product.min(bytes)
 }

@@ -1,12 +1,14 @@
 //! `vdisk dedup-report`: what a set of images has more than once, whose it is, and what could be
 //! done about it.
 
+mod align;
 mod clusters;
 mod commands;
 mod csv;
 mod figures;
 mod groups;
 mod html;
+mod pairs;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -21,9 +23,9 @@ use crate::{
     size::{self, human},
     ui::Ui,
 };
-use figures::{Counted, percent};
+use figures::Counted;
 use groups::{GroupBy, Groups};
-use report::{Alignment, FarmReport};
+use report::FarmReport;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -136,9 +138,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let mut report = counted.report();
     report.clusters = commands::clusters(&farm, &outcome, args.from.is_empty());
     if args.alignment {
-        let nodes = counted.nodes();
         drop(outcome);
-        align(args, &farm, &nodes, &mut report, ui)?;
+        align::align(args, &farm, &mut report, ui)?;
     }
     ui.print(&report)?;
     // The longest work is done and shown: only now can a full disk spoil something.
@@ -155,59 +156,6 @@ fn count(args: &Args, farm: &mut Farm, options: Options, ui: &Ui) -> Result<Outc
     };
     farm.read(&mut count, &how, &args.input, ui)?;
     count.finish(&ui.job())
-}
-
-/// Counts again with blocks cut from the start of the largest partition.
-fn align(
-    args: &Args,
-    farm: &Farm,
-    nodes: &[usize],
-    report: &mut FarmReport,
-    ui: &Ui,
-) -> Result<()> {
-    let Some(mut shifted) = farm.shifted(args.block_size) else {
-        let total = &report.total.steps;
-        report.alignment = Some(Alignment {
-            images: 0,
-            unique_bytes: total.unique_bytes,
-            saving_percent: total.saving_percent,
-        });
-        return Ok(());
-    };
-    let options = Options {
-        sizes: Vec::new(),
-        // The pairs of the first count are still there.
-        memory: (args.memory / 2).max(LEAST_MEMORY),
-        places: false,
-        ..args.options(&shifted, &Groups::default())
-    };
-    let mut count = Count::new(&shifted.nodes, options)?;
-    let how = Reading {
-        cache: None,
-        chunks: None,
-    };
-    let known = shifted.errors.len();
-    shifted.read(&mut count, &how, &args.input, ui)?;
-    let outcome = count.finish(&ui.job())?;
-    let new = shifted.errors.get(known..).unwrap_or_default();
-    if !new.is_empty() {
-        // Not the same images: nothing that could be compared.
-        report.errors.extend_from_slice(new);
-        report.complete = false;
-        return Ok(());
-    }
-    let moved = |start: u64| start.checked_rem(args.block_size) != Some(0);
-    let counted = farm.images.iter().filter(|i| nodes.contains(&i.node));
-    let total = outcome.total;
-    let unique = total.unique.min(total.data);
-    report.alignment = Some(Alignment {
-        images: counted
-            .filter(|i| i.largest_partition.is_some_and(moved))
-            .count(),
-        unique_bytes: unique,
-        saving_percent: percent(total.data.saturating_sub(unique), total.data),
-    });
-    Ok(())
 }
 
 impl Args {

@@ -1,7 +1,8 @@
 //! What the report says: one structure for JSON, the table, CSV and the page. All sizes are bytes.
 
+pub(crate) use super::pairs::{Pair, Pairs};
 use crate::farm::Trouble;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// The whole report. Documented in `docs/dedup-report.md`, with a JSON schema beside it.
 #[derive(Serialize)]
@@ -42,8 +43,7 @@ pub(crate) struct FarmReport {
 #[derive(Serialize, Clone, Default)]
 pub(crate) struct Steps {
     pub(crate) total_bytes: u64,
-    /// On the medium now: of an image without its parents; of a group the sum of its images'; of all
-    /// with parents that are no images of the report, each file once.
+    /// On the medium now: of an image without its parents; of a group or all with them, each file once.
     pub(crate) allocated_bytes: u64,
     pub(crate) zero_bytes: u64,
     pub(crate) data_bytes: u64,
@@ -101,44 +101,6 @@ pub(crate) struct GroupRow {
     pub(crate) images: usize,
     #[serde(flatten)]
     pub(crate) steps: Steps,
-}
-
-/// What any two images share. There can be millions: each is small, and gets its names when shown.
-pub(crate) struct Pairs {
-    /// The paths of the images, in their order.
-    pub(crate) paths: Vec<String>,
-    pub(crate) list: Vec<Pair>,
-}
-
-/// Two images by their numbers in the report, the lower one first.
-pub(crate) struct Pair {
-    pub(crate) a: u32,
-    pub(crate) b: u32,
-    pub(crate) shared_bytes: u64,
-}
-
-impl Pairs {
-    /// The paths of the images of `pair`.
-    pub(crate) fn paths(&self, pair: &Pair) -> [&str; 2] {
-        let path = |number: u32| self.paths.get(number as usize).map_or("", String::as_str);
-        [path(pair.a), path(pair.b)]
-    }
-}
-
-impl Serialize for Pairs {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Named<'a> {
-            a: &'a str,
-            b: &'a str,
-            shared_bytes: u64,
-        }
-        serializer.collect_seq(self.list.iter().map(|pair| {
-            let [a, b] = self.paths(pair);
-            let shared_bytes = pair.shared_bytes;
-            Named { a, b, shared_bytes }
-        }))
-    }
 }
 
 /// Full disks that could be thin children of one of them.

@@ -3,7 +3,7 @@
 use super::{Fingerprint, UNIT};
 use crate::{
     Disk, Error, ErrorKind, Job, Result, is_zero,
-    ops::{CHUNK, Piece, pieces, read_range, runs},
+    ops::{CHUNK, Piece, pieces, runs},
     units::buffer_len,
 };
 use fastcdc::v2020::FastCDC;
@@ -43,21 +43,28 @@ pub fn chunks(
     let mut pieces = pieces(disk, UNIT, CHUNK);
     // What is cut is hashed before more is read, so that it does not pile up.
     let tasks = std::iter::from_fn(|| {
-        let cut = cutter.borrow_mut().ready.pop_front();
-        cut.map(|c| Ok(Task::Hash(c)))
-            .or_else(|| Some(pieces.next()?.map(Task::Read)))
+        let mut cutter = cutter.borrow_mut();
+        if let Some(cut) = cutter.ready.pop_front() {
+            return Some(Ok(Task::Hash(cut)));
+        }
+        let piece = pieces.next()?;
+        Some(piece.map(|p| Task::Read(p, cutter.buffer())))
     });
     let work = |task| match task {
-        Task::Read(piece) => Ok(Outcome::Read(Stretches::read(disk, piece)?)),
-        Task::Hash(cut) => Ok(Outcome::Hashed(cut.chunks())),
+        Task::Read(piece, buffer) => Ok(Outcome::Read(Stretches::read(disk, piece, buffer)?)),
+        Task::Hash(cut) => Ok(Outcome::Hashed(cut.chunks(), cut.bytes)),
     };
     let mut done = |outcome| match outcome {
-        Outcome::Hashed(chunks) => sink(&chunks),
+        Outcome::Hashed(chunks, buffer) => {
+            cutter.borrow_mut().spare.push(buffer);
+            sink(&chunks)
+        }
         Outcome::Read(stretches) => {
             let mut cutter = cutter.borrow_mut();
             for (start, bytes) in stretches.parts() {
                 cutter.add(start, bytes);
             }
+            cutter.spare.push(stretches.bytes);
             job.advance(stretches.piece.range.end - stretches.piece.range.start)
         }
     };
@@ -69,13 +76,15 @@ pub fn chunks(
 
 /// What a worker does. Between the two kinds, the calling thread cuts, which must be done in order.
 enum Task {
-    Read(Piece),
+    /// With the buffer to read into.
+    Read(Piece, Vec<u8>),
     Hash(Cut),
 }
 
 enum Outcome {
     Read(Stretches),
-    Hashed(Vec<Chunk>),
+    /// With the buffer that is free now.
+    Hashed(Vec<Chunk>, Vec<u8>),
 }
 
 /// Bytes that are whole chunks, and where these end.
@@ -105,11 +114,11 @@ struct Stretches {
 }
 
 impl Stretches {
-    fn read(disk: &dyn Disk, piece: Piece) -> Result<Self> {
-        let mut bytes = Vec::new();
+    fn read(disk: &dyn Disk, piece: Piece, mut bytes: Vec<u8>) -> Result<Self> {
         let mut inside = Vec::new();
         if piece.data {
-            bytes = read_range(disk, &piece.range)?;
+            bytes.resize(buffer_len(piece.range.end - piece.range.start)?, 0);
+            disk.read_at(piece.range.start, &mut bytes)?;
             let zero = |part| bytes.get(part).is_none_or(is_zero);
             let found = runs(piece.range.start, bytes.len(), UNIT, zero);
             inside.extend(found.into_iter().filter(|r| !r.2).map(|r| r.1));
@@ -140,6 +149,8 @@ struct Cutter {
     end: u64,
     /// What is cut, in order.
     ready: VecDeque<Cut>,
+    /// Buffers to use again: memory that is new each time costs as much as the hashing.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Cutter {
@@ -152,7 +163,12 @@ impl Cutter {
             open: Vec::new(),
             end: 0,
             ready: VecDeque::new(),
+            spare: Vec::new(),
         })
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
     }
 
     fn add(&mut self, start: u64, bytes: &[u8]) {
@@ -180,8 +196,11 @@ impl Cutter {
             ends.push(at);
         }
         if at > 0 {
-            let rest = self.open.split_off(at);
-            let bytes = std::mem::replace(&mut self.open, rest);
+            let mut rest = self.buffer();
+            rest.clear();
+            rest.extend_from_slice(self.open.get(at..).unwrap_or_default());
+            let mut bytes = std::mem::replace(&mut self.open, rest);
+            bytes.truncate(at);
             self.ready.push_back(Cut { bytes, ends });
         }
     }

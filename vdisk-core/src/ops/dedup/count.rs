@@ -7,7 +7,6 @@ use super::{
     figures,
     forest::{Forest, corrupt},
     frame::Frame,
-    intake,
     position::Position,
     records::Records,
     resolve::Resolver,
@@ -25,8 +24,6 @@ pub struct Count {
     /// What families of several nodes record.
     pub(super) positions: Option<Sorter<Position>>,
     pub(super) placed: u64,
-    /// By node: the number of its first group, among those of all families.
-    pub(super) bases: Vec<u64>,
     /// By node: up to where its blocks were added; none if nothing was.
     pub(super) added: Vec<Option<u64>>,
     /// The node that blocks are added of.
@@ -57,16 +54,15 @@ impl Count {
     pub fn with_any_memory(nodes: &[Node], options: Options) -> Result<Self> {
         options.check(nodes.len())?;
         let cuts = Cuts::new(&options)?;
-        let forest = Forest::new(nodes, options.unit)?;
+        let forest = Forest::new(nodes)?;
         let memory = options.memory;
-        let related = forest.families().next().is_some();
+        let related = forest.height() > 1;
         let temp = &options.temp;
         let sizes = cuts.sizes.len();
         Ok(Self {
             records: Records::new(memory / 2, temp, sizes, nodes.len(), options.sample_bits),
             positions: related.then(|| Sorter::new(memory / 4, temp)),
             placed: 0,
-            bases: intake::bases(&forest, &cuts)?,
             added: vec![None; nodes.len()],
             current: None,
             frame: Frame::new(&cuts),
@@ -118,9 +114,15 @@ impl Count {
         self.exists(node)?;
         let Node { size, parent, .. } = self.forest.nodes()[node];
         let end = self.added[node].unwrap_or(0);
-        let whole = end == size || parent.is_some() && end < size;
+        let whole = match parent {
+            None => end == size,
+            Some(_) => end <= size && self.seam(node).is_none_or(|seam| end > seam),
+        };
         if !whole && !self.dead(node) {
-            return Err(corrupt(node, "is not complete: its blocks do not cover its disk"));
+            return Err(corrupt(
+                node,
+                "is not complete: its blocks do not cover its disk",
+            ));
         }
         Ok(())
     }
@@ -167,7 +169,7 @@ impl Count {
             let dead: Vec<bool> = (0..self.added.len()).map(|n| self.dead(n)).collect();
             let records = &mut self.records;
             let (forest, cuts) = (&self.forest, &self.cuts);
-            let mut resolver = Resolver::new(forest, cuts, &self.bases, &dead, records, job);
+            let mut resolver = Resolver::new(forest, cuts, &dead, records, job);
             job.watch.phase("resolve", self.placed);
             spilled = positions.drain(job, &mut |position| {
                 job.watch.advance(1);

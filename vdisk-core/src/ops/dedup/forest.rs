@@ -13,7 +13,7 @@ pub struct Node {
     /// True if an image that is reported on ends here; false if only others lie over it.
     pub image: bool,
     /// The node below, which shows where this one records nothing; none if it records everything.
-    /// Its disk has the same size, or is shorter and ends at a multiple of the unit.
+    /// Its disk has the same size, or is shorter. If it ends within a unit, that block is this node's own.
     pub parent: Option<usize>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Forest {
 
 impl Forest {
     /// Fails with [`Corrupt`](ErrorKind::Corrupt) unless `nodes` are trees whose disks fit on each other.
-    pub(super) fn new(nodes: &[Node], unit: u64) -> Result<Self> {
+    pub(super) fn new(nodes: &[Node]) -> Result<Self> {
         // Spans are numbered too: nodes, then images.
         if nodes.len() > limits::FAMILY {
             let detail = format!("{} segments; at most {}", nodes.len(), limits::FAMILY);
@@ -46,7 +46,7 @@ impl Forest {
         let mut children = vec![vec![]; nodes.len()];
         let mut waiting = vec![];
         for (number, node) in nodes.iter().enumerate().rev() {
-            check(number, node, nodes, unit)?;
+            check(number, node, nodes)?;
             match node.parent.and_then(|parent| children.get_mut(parent)) {
                 Some(siblings) => siblings.push(number),
                 None => waiting.push((number, 1)),
@@ -148,15 +148,6 @@ impl Forest {
         image.then(|| index(self.nodes.len()) + self.spans[node].start)
     }
 
-    /// Ranks of each tree of more than one node.
-    pub(super) fn families(&self) -> impl Iterator<Item = Range<usize>> {
-        let roots = (0..self.order.len()).filter(|&rank| {
-            let node = self.order[rank] as usize;
-            self.nodes[node].parent.is_none() && !self.alone(node)
-        });
-        roots.map(|rank| rank..self.ends[rank] as usize)
-    }
-
     pub(super) fn height(&self) -> usize {
         self.height
     }
@@ -175,7 +166,7 @@ fn index(number: usize) -> u32 {
     u32::try_from(number).unwrap_or_else(|_| unreachable!())
 }
 
-fn check(number: usize, node: &Node, nodes: &[Node], unit: u64) -> Result<()> {
+fn check(number: usize, node: &Node, nodes: &[Node]) -> Result<()> {
     if node.size > limits::DISK_SIZE {
         return Err(corrupt(
             number,
@@ -191,8 +182,7 @@ fn check(number: usize, node: &Node, nodes: &[Node], unit: u64) -> Result<()> {
             format!("lies over number {parent}, of {}", nodes.len()),
         ));
     };
-    let fits = below.size < node.size && below.size.is_multiple_of(unit);
-    if below.size != node.size && !fits {
+    if below.size > node.size {
         let detail = format!(
             "has a disk of {} bytes, which does not fit on one of {}",
             node.size, below.size

@@ -2,12 +2,11 @@
 
 use super::{
     Block, Content, Count, Node,
-    cuts::Cuts,
-    forest::{Forest, PART, corrupt},
+    forest::corrupt,
     position::{Length, Position, Units},
     sorter::Sorter,
 };
-use crate::{Error, ErrorKind, Job, Result};
+use crate::{Error, Job, Result};
 
 impl Count {
     /// Checks a block of the current node, and takes it up.
@@ -20,6 +19,12 @@ impl Count {
             None => pos == next,
             Some(_) => pos >= next && pos.is_multiple_of(unit),
         };
+        if self
+            .seam(node)
+            .is_some_and(|seam| next <= seam && pos > seam)
+        {
+            return Err(bad(node, block, "and none where the disk below ends"));
+        }
         let end = pos.checked_add(len).filter(|&end| end <= size && len > 0);
         let Some(end) = end.filter(|_| ordered) else {
             return Err(bad(node, block, &format!("after byte {next} of {size}")));
@@ -48,6 +53,15 @@ impl Count {
         } else {
             self.relative(node, block, job)
         }
+    }
+
+    /// Where a unit starts in which the disk below ends and this one goes on: it has to be recorded,
+    /// because no fingerprint of the one below says what is in it.
+    pub(super) fn seam(&self, node: usize) -> Option<u64> {
+        let nodes = self.forest.nodes();
+        let below = nodes[nodes[node].parent?].size;
+        let rest = below % self.options.unit;
+        (rest > 0 && below < nodes[node].size).then(|| below - rest)
     }
 
     /// A block of a node without relatives.
@@ -109,7 +123,7 @@ impl Count {
     fn position(&self, node: usize, pos: u64, content: Units) -> Position {
         let (group, unit) = self.split(pos);
         Position {
-            group: self.bases[node] + group,
+            group,
             rank: self.forest.rank(node),
             unit: u16::try_from(unit).unwrap_or_else(|_| unreachable!()),
             content,
@@ -122,32 +136,6 @@ impl Count {
         let unit = usize::try_from(unit).unwrap_or_else(|_| unreachable!());
         (pos / self.cuts.group_bytes(), unit)
     }
-}
-
-/// By node: the number of its disk's first group. Groups of families follow each other.
-pub(super) fn bases(forest: &Forest, cuts: &Cuts) -> Result<Vec<u64>> {
-    let mut bases = vec![0; forest.nodes().len()];
-    let mut base = 0u64;
-    for family in forest.families() {
-        let mut groups = 0;
-        for rank in family {
-            let (node, _) = forest.at(u32::try_from(rank).unwrap_or(u32::MAX));
-            bases[node] = base;
-            groups = groups.max(forest.nodes()[node].size.div_ceil(cuts.group_bytes()));
-        }
-        let sum = base.checked_add(groups).and_then(|sum| {
-            // Units are numbered too.
-            sum.checked_mul(cuts.group as u64).map(|_| sum)
-        });
-        base = sum.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Limit,
-                PART,
-                "all disks together have more than 2^64 units",
-            )
-        })?;
-    }
-    Ok(bases)
 }
 
 /// An error about a block.

@@ -14,7 +14,66 @@
 //! Images are numbered so that all images over one segment have consecutive numbers: a *span*. A
 //! block that a segment records counts +1 for its span, and the block of the parent that it hides
 //! counts -1 for the same span. So a base with a thousand clones adds one record for each of its
-//! blocks, and each clone two for each of its own.
+//! blocks, and each clone two for each of its own. Blocks of images with relatives are sorted by position
+//! first, to see which hides which; so larger blocks, which are partly their own and partly the
+//! parent's, are known too.
+//!
+//! # All steps
+//! ```
+//! use std::path::PathBuf;
+//! use vdisk_core::{Chain, Disk, Job, Result, ops::dedup::{self, Count, Node, Options, Outcome}};
+//!
+//! fn duplicates(images: &[Chain], job: &Job<'_>) -> Result<Outcome> {
+//!     // A layer is the same wherever it has the same name.
+//!     let names: Vec<Vec<(PathBuf, u64)>> = images
+//!         .iter()
+//!         .map(|image| image.layers().iter().map(|l| (l.path().into(), l.size())).collect())
+//!         .collect();
+//!     let segments = dedup::segments(&names);
+//!     let nodes: Vec<Node> = segments
+//!         .iter()
+//!         .map(|s| Node { size: names[s.chain][s.layers.start].1, image: s.image, parent: s.parent })
+//!         .collect();
+//!     let unit = dedup::unit_of(65536)?;
+//!     let mut count = Count::new(&nodes, Options {
+//!         unit,
+//!         block: 65536,
+//!         sizes: vec![4096, 1 << 20],
+//!         memory: 256 << 20,
+//!         temp: std::env::temp_dir(),
+//!         sample_bits: 0,
+//!         groups: vec![],
+//!         places: false,
+//!     })?;
+//!     for (node, segment) in segments.iter().enumerate() {
+//!         let Some(disk) = images[segment.chain].below(segment.layers.start) else { continue };
+//!         let recorded = disk.above(segment.layers.len());
+//!         let read = dedup::scan(&recorded, &disk, unit, 10, job, &mut |blocks| {
+//!             count.add(node, blocks, job)
+//!         });
+//!         if read.and_then(|()| count.complete(node)).is_err() {
+//!             count.fail(node); // leaves out all images over it, and counts the others
+//!         }
+//!     }
+//!     count.finish(job)
+//! }
+//! # use vdisk_core::{FileResolver, OpenOptions, format, open};
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let resolver = FileResolver::default();
+//! # let image = |name: &str, fill: u8| {
+//! #     let path = folder.path().join(name);
+//! #     std::fs::write(&path, [[1; 65536], [fill; 65536]].concat()).unwrap();
+//! #     open(&path, &OpenOptions { format: Some(format::named("raw")?), ..OpenOptions::new(&resolver) })
+//! # };
+//! # let images = [image("a.raw", 2)?, image("b.raw", 3)?];
+//!
+//! let found = duplicates(&images, &Job::default())?;
+//! // Two images of two blocks; they share one.
+//! assert_eq!(found.total.data, 4 * 65536);
+//! assert_eq!(found.total.unique, 3 * 65536);
+//! assert_eq!(found.images[0].unwrap().shared, 65536);
+//! # Ok::<(), vdisk_core::Error>(())
+//! ```
 
 mod block;
 mod chunks;

@@ -45,7 +45,10 @@ impl Options {
             return Err(usage("groups", detail));
         }
         if self.groups.iter().any(|&group| group as usize >= nodes) {
-            return Err(usage("groups", "have numbers beyond their count".to_owned()));
+            return Err(usage(
+                "groups",
+                "have numbers beyond their count".to_owned(),
+            ));
         }
         Ok(())
     }

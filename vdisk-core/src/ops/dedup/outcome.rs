@@ -49,6 +49,8 @@ pub struct SizeCounts {
     pub block: u64,
     /// What it would find.
     pub counts: Counts,
+    /// How many distinct blocks.
+    pub blocks: u64,
 }
 
 /// Counts over chunks whose ends follow from the contents.

@@ -3,8 +3,6 @@
 use super::{Fingerprint, sorter::Record};
 
 /// Units of one node, from one on.
-///
-/// The groups of all families are numbered in one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) group: u64,

@@ -1,7 +1,8 @@
-//! What each image of a family sees, from what each of its segments records.
+//! What each image of the families sees, from what each of its segments records.
 //!
-//! Group by group, in the order of the ranks: so what a node inherits is in the topmost frame of
-//! those under it, and memory is bounded by the height of the family, whatever its size.
+//! Group by group, of all families at once, in the order of the ranks: so what a node inherits is in
+//! the topmost frame of those under it, and memory is bounded by the height of the tallest family,
+//! whatever their sizes.
 
 use super::{
     cuts::Cuts,
@@ -17,8 +18,6 @@ use std::{collections::BTreeMap, ops::Range};
 pub(super) struct Resolver<'a> {
     forest: &'a Forest,
     cuts: &'a Cuts,
-    /// By node: the number of its disk's first group.
-    bases: &'a [u64],
     /// By node: true if no image over it is counted.
     dead: &'a [bool],
     records: &'a mut Records,
@@ -32,7 +31,7 @@ pub(super) struct Resolver<'a> {
     /// What the node at hand records in the group.
     rank: u32,
     pieces: Vec<(u16, Units)>,
-    /// By rank: zeros that a node recorded before, up to this unit of all families. One entry in place
+    /// By rank: zeros that a node recorded before, up to this unit of the disk. One entry in place
     /// of one for each group, because nodes may well record terabytes of zeros.
     zeros: BTreeMap<u32, u64>,
     /// Nodes before this rank are done with the group.
@@ -43,7 +42,6 @@ impl<'a> Resolver<'a> {
     pub(super) fn new(
         forest: &'a Forest,
         cuts: &'a Cuts,
-        bases: &'a [u64],
         dead: &'a [bool],
         records: &'a mut Records,
         job: &'a Job<'a>,
@@ -51,7 +49,6 @@ impl<'a> Resolver<'a> {
         Self {
             forest,
             cuts,
-            bases,
             dead,
             records,
             job,
@@ -152,7 +149,7 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        let pos = (self.group - self.bases[node]) * self.cuts.group_bytes();
+        let pos = self.group * self.cuts.group_bytes();
         self.records
             .frame(node, frame, below.take(), self.cuts, pos, self.job)?;
         self.stack.push((node, end));

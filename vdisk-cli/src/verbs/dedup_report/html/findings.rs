@@ -75,10 +75,14 @@ pub(super) fn alignment(report: &FarmReport) -> Markup {
     };
     html! {
         @if let Some(a) = &report.alignment {
+            @if a.images == 0 {
+                p { "All largest partitions start at a multiple of " (human(report.block_size)) ": no other alignment saves more." }
+            } @else {
             p {
                 "Cut from the start of the largest partition, in " (counted(a.images, "image"))
                 ", the blocks would save " strong { (percent(a.saving_percent)) } " instead of "
                 (percent(report.total.steps.saving_percent)) ": " (human(a.unique_bytes)) " would be distinct."
+            }
             }
         }
         @if !report.misaligned.is_empty() {

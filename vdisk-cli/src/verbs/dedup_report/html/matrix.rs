@@ -4,19 +4,13 @@
 //! together with their neighbours.
 
 use super::{
-    names::{Names, short},
-    neighbours::{Likeness, order},
-    scale::{WIDTH, at, count, part, percent},
+    grid::Grid,
+    names::short,
+    scale::{WIDTH, at, count, percent},
 };
-use crate::{
-    size,
-    verbs::dedup_report::report::{FarmReport, ImageRow},
-};
+use crate::{size, verbs::dedup_report::report::FarmReport};
 use maud::{Markup, html};
-use std::ops::Range;
 
-/// Cells of a side: smaller ones than six units are not seen on a phone.
-const MOST: usize = 60;
 /// Up to so many images have their names beside them.
 const NAMED: usize = 16;
 /// Up to so many cells of a side carry their figure.
@@ -24,109 +18,11 @@ const FIGURES: usize = 12;
 /// Characters of a name: beside a row, and where it is pointed at.
 const NAME: usize = 16;
 const POINTED: usize = 30;
-const LONGEST: usize = 60;
 /// Names of a row in the list of rows.
 const LISTED: usize = 20;
 /// Steps of the ramp above nothing.
 const SHADES: u8 = 10;
 const TOP: f64 = 16.0;
-
-/// What a cell stands for.
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    /// Sum over its pairs of images.
-    share: f64,
-    bytes: u64,
-}
-
-/// Images in the order of the matrix, in `cells` a side.
-struct Grid {
-    order: Vec<usize>,
-    names: Vec<String>,
-    side: usize,
-    cells: Vec<Cell>,
-}
-
-impl Grid {
-    fn new(report: &FarmReport) -> Option<Self> {
-        let pairs = report.pairs.as_ref()?;
-        let images = &report.images;
-        let mut likenesses = Vec::with_capacity(pairs.list.len());
-        let mut bytes = Vec::with_capacity(pairs.list.len());
-        for pair in &pairs.list {
-            let (a, b) = (pair.a as usize, pair.b as usize);
-            let least = images[a].distinct_bytes.min(images[b].distinct_bytes);
-            let share = part(pair.shared_bytes, least);
-            likenesses.push(Likeness { a, b, share });
-            bytes.push(pair.shared_bytes);
-        }
-        let order = order(images.len(), &likenesses);
-        let side = images.len().min(MOST);
-        let mut place = vec![0; images.len()];
-        for (position, image) in order.iter().enumerate() {
-            place[*image] = position * side / images.len();
-        }
-        let mut cells = vec![Cell::default(); side * side];
-        for (pair, bytes) in likenesses.iter().zip(bytes) {
-            let (a, b) = (place[pair.a], place[pair.b]);
-            // Both halves; the squares on the diagonal once.
-            for i in [a * side + b, b * side + a]
-                .into_iter()
-                .take(1 + usize::from(a != b))
-            {
-                cells[i].share += pair.share;
-                cells[i].bytes = cells[i].bytes.saturating_add(bytes);
-            }
-        }
-        let names = Names::new(images);
-        let name = |i: &ImageRow| names.short(&i.path, LONGEST);
-        Some(Self {
-            order,
-            names: images.iter().map(name).collect(),
-            side,
-            cells,
-        })
-    }
-
-    /// The places in the order that `row` stands for.
-    fn places(&self, row: usize) -> Range<usize> {
-        // The inverse of `position * side / images`.
-        let images = self.order.len();
-        let first = |row: usize| (row * images).div_ceil(self.side);
-        first(row)..first(row + 1)
-    }
-
-    fn images(&self, row: usize) -> &[usize] {
-        &self.order[self.places(row)]
-    }
-
-    /// Mean share of the pairs of `row` and `column`; none for one image with itself.
-    fn share(&self, row: usize, column: usize) -> Option<f64> {
-        let (a, b) = (
-            self.images(row).len() as f64,
-            self.images(column).len() as f64,
-        );
-        let pairs = if row == column {
-            a * (a - 1.0) / 2.0
-        } else {
-            a * b
-        };
-        (pairs > 0.0).then(|| self.cells[row * self.side + column].share / pairs)
-    }
-
-    fn name(&self, row: usize, most: usize) -> String {
-        match self.images(row) {
-            [one] => short(&self.names[*one], most),
-            [first, .., last] => format!(
-                "{} images, {} to {}",
-                count(self.images(row).len() as u64),
-                short(&self.names[*first], most / 2),
-                short(&self.names[*last], most / 2)
-            ),
-            [] => String::new(),
-        }
-    }
-}
 
 /// The chart with its legend, or why there is none. It takes two images.
 pub(super) fn chart(report: &FarmReport) -> Markup {
@@ -281,28 +177,6 @@ mod tests {
             (f64::NAN, 0),
         ] {
             assert_eq!(shade(share), expected, "{share}");
-        }
-    }
-
-    #[test]
-    fn every_image_is_in_one_row() {
-        for images in [2, 59, 60, 61, 119, 120, 1000, 1001] {
-            let side = images.min(MOST);
-            let grid = Grid {
-                order: (0..images).collect(),
-                names: Vec::new(),
-                side,
-                cells: Vec::new(),
-            };
-            let mut next = 0;
-            for row in 0..side {
-                let places = grid.places(row);
-                assert_eq!(places.start, next);
-                assert!(!places.is_empty(), "row {row} of {images}");
-                assert!(places.clone().all(|p| p * side / images == row), "{row}");
-                next = places.end;
-            }
-            assert_eq!(next, images);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod curve;
 mod findings;
+mod grid;
 mod histogram;
 mod matrix;
 mod names;

@@ -215,6 +215,7 @@ impl Tally {
             .map(|(&block, found)| SizeCounts {
                 block,
                 counts: counts(scale(found.bytes), scale(found.once)),
+                blocks: scale(found.blocks),
             })
             .collect();
         let refs = refs.iter().enumerate();

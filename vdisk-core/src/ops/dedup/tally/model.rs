@@ -199,6 +199,9 @@ impl Model {
         for (size, found) in outcome.sizes.iter().enumerate() {
             let model = self.counts(Class::Size(size as u8), |_| true);
             assert_eq!(found.counts, scaled(model));
+            let blocks = self.of(Class::Size(size as u8));
+            let there = blocks.filter(|(_, counts)| counts.iter().any(|n| *n > 0));
+            assert_eq!(found.blocks, times * there.count() as u64);
         }
         let mut refs = BTreeMap::new();
         let mut chunks = ChunkCounts::default();

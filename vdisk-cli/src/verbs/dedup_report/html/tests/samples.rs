@@ -1,5 +1,6 @@
 //! Reports made by hand, whose figures agree with each other as those of a count do.
 
+use super::super::scale::scaled;
 use crate::{
     farm::Trouble,
     verbs::dedup_report::report::{
@@ -193,7 +194,7 @@ pub(super) fn everything(count: u64) -> FarmReport {
         .zip([1.0, 0.985, 0.96, 0.92, 0.85, 0.77, 0.52, 0.38])
         .map(|(kib, factor)| {
             let saving_percent = all.saving_percent * factor;
-            let unique_bytes = (all.data_bytes as f64 * (1.0 - saving_percent / 100.0)) as u64;
+            let unique_bytes = scaled(all.data_bytes, 1.0 - saving_percent / 100.0);
             Sweep {
                 block_size: kib << 10,
                 zero_bytes: all.zero_bytes,

@@ -1,8 +1,9 @@
 //! The text view: first what matters, in sentences, then tables as short as the farm is small.
 
-use super::report::{Cluster, FarmReport, ImageRow, Steps};
+mod tables;
+
+use super::report::{Cluster, FarmReport};
 use crate::{size::human, ui::Report};
-use comfy_table::{CellAlignment, Table, TableStyle};
 use std::io::{self, Write};
 use vdisk_core::printable;
 
@@ -21,7 +22,6 @@ impl Report for FarmReport {
             self.more_images(out)?;
             self.further(out)?;
         }
-        self.errors(out)?;
         writeln!(
             out,
             "{} images, blocks of {}; {} other files skipped, {} images not readable",
@@ -29,7 +29,8 @@ impl Report for FarmReport {
             human(self.block_size),
             self.skipped,
             self.errors.len()
-        )
+        )?;
+        self.errors(out)
     }
 }
 
@@ -92,81 +93,6 @@ impl FarmReport {
         writeln!(out)
     }
 
-    /// From what the guests see to what would be left, each step with its ratio.
-    fn steps(&self) -> Table {
-        let total = &self.total.steps;
-        let ratios = &total.ratios;
-        let mut table = table(["step", "size", "ratio"], 1);
-        let mut row = |step: &str, size: String, ratio: Option<f64>| {
-            table.add_row([step.to_owned(), size, ratio.map(times).unwrap_or_default()]);
-        };
-        row("virtual", human(total.total_bytes), None);
-        row(
-            "stored now",
-            human(total.allocated_bytes),
-            Some(ratios.thin),
-        );
-        row("without zeros", human(total.data_bytes), Some(ratios.zero));
-        row(
-            "each block once",
-            human(total.unique_bytes),
-            Some(ratios.dedup),
-        );
-        if let Some(bytes) = total.compressed_bytes {
-            row(
-                "compressed",
-                format!("~{}", human(bytes)),
-                ratios.compression,
-            );
-        }
-        row("in all", String::new(), Some(ratios.total));
-        table
-    }
-
-    fn image_table(&self) -> Table {
-        let columns = [
-            "image",
-            "size",
-            "stored",
-            "data",
-            "distinct",
-            "exclusive",
-            "shared",
-        ];
-        let mut table = table(columns, 1);
-        for image in self.shown() {
-            let steps = &image.steps;
-            let mut row = vec![printable(&image.path).into_owned()];
-            row.extend(
-                [
-                    steps.total_bytes,
-                    steps.allocated_bytes,
-                    steps.data_bytes,
-                    image.distinct_bytes,
-                    image.exclusive_bytes,
-                    image.shared_bytes,
-                ]
-                .map(human),
-            );
-            table.add_row(row);
-        }
-        let mut row = vec!["total".to_owned()];
-        row.extend(sizes(&self.total.steps));
-        table.add_row(row);
-        table
-    }
-
-    /// The images of the table, in their order.
-    fn shown(&self) -> Vec<&ImageRow> {
-        let mut images: Vec<_> = self.images.iter().enumerate().collect();
-        if images.len() > IMAGES {
-            images.sort_by_key(|(_, image)| std::cmp::Reverse(image.exclusive_bytes));
-            images.truncate(LARGEST);
-            images.sort_by_key(|(number, _)| *number);
-        }
-        images.into_iter().map(|(_, image)| image).collect()
-    }
-
     fn more_images(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.images.len() > IMAGES {
             writeln!(
@@ -181,28 +107,13 @@ impl FarmReport {
     /// What not every report has.
     fn further(&self, out: &mut dyn Write) -> io::Result<()> {
         if !self.groups.is_empty() {
-            let mut table = table(
-                [
-                    "group", "images", "size", "stored", "data", "distinct", "saving",
-                ],
-                1,
-            );
-            for group in &self.groups {
-                let mut row = vec![
-                    printable(&group.name).into_owned(),
-                    group.images.to_string(),
-                ];
-                row.extend(sizes(&group.steps));
-                row.push(percent(group.steps.saving_percent));
-                table.add_row(row);
-            }
-            writeln!(out, "{}\n", table.trim_fmt())?;
+            writeln!(out, "{}\n", self.group_table().trim_fmt())?;
         }
         for cluster in &self.clusters {
             cluster.text(out)?;
         }
         if !self.sweep.is_empty() {
-            self.sweep_table(out)?;
+            writeln!(out, "{}\n", self.sweep_table().trim_fmt())?;
         } else if let Some(chunks) = &self.chunks {
             writeln!(
                 out,
@@ -213,29 +124,6 @@ impl FarmReport {
             )?;
         }
         self.alignments(out)
-    }
-
-    fn sweep_table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = table(["blocks of", "data", "distinct", "saving", "entries"], 1);
-        for sweep in &self.sweep {
-            table.add_row([
-                human(sweep.block_size),
-                human(sweep.data_bytes),
-                human(sweep.unique_bytes),
-                percent(sweep.saving_percent),
-                sweep.blocks.to_string(),
-            ]);
-        }
-        if let Some(chunks) = &self.chunks {
-            table.add_row([
-                format!("chunks, ~{}", human(chunks.average_size.into())),
-                human(chunks.data_bytes),
-                human(chunks.unique_bytes),
-                percent(chunks.saving_percent),
-                String::new(),
-            ]);
-        }
-        writeln!(out, "{}\n", table.trim_fmt())
     }
 
     fn alignments(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -274,12 +162,7 @@ impl FarmReport {
             // An error may name the file itself.
             let error = trouble.error.strip_prefix(&format!("{}: ", trouble.path));
             let error = error.unwrap_or(&trouble.error);
-            writeln!(
-                out,
-                "left out: {}: {}",
-                printable(&trouble.path),
-                printable(error)
-            )?;
+            writeln!(out, "  {}: {}", printable(&trouble.path), printable(error))?;
         }
         more(self.errors.len(), out)
     }
@@ -309,26 +192,6 @@ impl Cluster {
     }
 }
 
-/// A table with these columns, of which the first `left` hold text.
-fn table<const N: usize>(columns: [&str; N], left: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new()).set_header(columns);
-    for column in table.column_iter_mut().skip(left) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-fn sizes(steps: &Steps) -> [String; 4] {
-    [
-        steps.total_bytes,
-        steps.allocated_bytes,
-        steps.data_bytes,
-        steps.unique_bytes,
-    ]
-    .map(human)
-}
-
 /// Says how many lines of `all` are not there.
 fn more(all: usize, out: &mut dyn Write) -> io::Result<()> {
     match all.saturating_sub(LINES) {
@@ -346,10 +209,6 @@ fn count(number: usize, what: &str) -> String {
 
 fn percent(number: f64) -> String {
     format!("{number:.1} %")
-}
-
-fn times(ratio: f64) -> String {
-    format!("{ratio:.2}x")
 }
 
 #[expect(

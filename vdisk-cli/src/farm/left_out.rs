@@ -1,0 +1,59 @@
+//! Images that are left out because something that they lie over cannot be read.
+
+use super::{
+    Farm, Trouble,
+    stamps::{absolute, text_of},
+};
+use crate::ui::Ui;
+use std::path::Path;
+use vdisk_core::Error;
+
+/// Notes that all images over `node` are left out, each once.
+pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
+    for number in 0..farm.images.len() {
+        let image = &farm.images[number];
+        if farm.left_out[number] || !over(farm, image.node, node) {
+            continue;
+        }
+        let top = farm
+            .chains
+            .get(number)
+            .and_then(|chain| chain.layers.first());
+        let full = |path: &Path| text_of(&absolute(path));
+        let file = error.file().map(full);
+        let own = match (&file, top) {
+            // A segment may have several layers.
+            (Some(file), Some(top)) => {
+                *file == top.path || top.files.iter().any(|f| full(f) == *file)
+            }
+            _ => true,
+        };
+        let own = own && image.node == node;
+        let (name, sentence) = (image.name.clone(), error.to_string());
+        let reason = match own {
+            true => sentence,
+            false => format!("its parent {sentence}"),
+        };
+        match own && error.file() == Some(&image.path) {
+            true => ui.warn(&format!("left out: {reason}")),
+            false => ui.warn(&format!("left out: {name}: {reason}")),
+        }
+        farm.left_out[number] = true;
+        farm.errors.push(Trouble {
+            path: name,
+            error: reason,
+        });
+    }
+}
+
+/// True if `node` is `below`, or lies over it.
+pub(super) fn over(farm: &Farm, node: usize, below: usize) -> bool {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        if node == below {
+            return true;
+        }
+        next = farm.nodes[node].parent;
+    }
+    false
+}

@@ -1,0 +1,262 @@
+//! Reports on fingerprints, of any machine and of any quality.
+
+use super::{
+    MIB,
+    run::{Folder, noise},
+};
+use serde_json::Value;
+use std::fs;
+use vdisk_core::ops::dedup::{Block, Content, Fingerprint};
+use vdisk_fingerprints::{self as prints, FileStamp, Header, Writer};
+
+/// What a file says, of a disk with `blocks` blocks.
+fn header(host: &str, path: &str, blocks: u64) -> Header {
+    Header {
+        host: host.to_owned(),
+        path: path.to_owned(),
+        image: true,
+        format: "raw".to_owned(),
+        layers: 1,
+        size: blocks * 4096,
+        unit: 4096,
+        files: vec![FileStamp {
+            path: path.to_owned(),
+            allocated: blocks * 4096,
+            inode: blocks,
+            ..FileStamp::default()
+        }],
+        ..Header::default()
+    }
+    .named()
+}
+
+/// Writes a file in which block `n` holds `contents[n]`; nothing where that is `None`.
+fn write(folder: &Folder, to: &str, header: Header, contents: &[Option<u8>]) -> Header {
+    let mut to = prints::Folder::open(&folder.path(to), true).unwrap();
+    let mut writer = Writer::create(&to, header).unwrap();
+    for (pos, byte) in (0..).step_by(4096).zip(contents) {
+        let content = match byte {
+            None => continue,
+            Some(0) => Content::Zero,
+            Some(byte) => Content::Data {
+                print: Fingerprint::of(&[*byte]),
+                deflated: None,
+            },
+        };
+        writer
+            .add(&[Block {
+                pos,
+                len: 4096,
+                content,
+            }])
+            .unwrap();
+    }
+    writer.finish(&mut to).unwrap().0
+}
+
+fn names<'a>(report: &'a Value, list: &str) -> Vec<&'a str> {
+    let all = report[list].as_array().unwrap();
+    all.iter()
+        .map(|one| one["path"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn several_machines_make_one_farm() {
+    let folder = Folder::new();
+    let full: Vec<_> = (1..=8).map(Some).collect();
+    write(&folder, "one", header("east", "/vm/a.raw", 8), &full);
+    write(&folder, "one", header("west", "/vm/a.raw", 8), &full);
+    write(
+        &folder,
+        "two",
+        header("west", "/vm/b.raw", 4),
+        &[Some(9), Some(0), Some(1), Some(1)],
+    );
+    let run = folder
+        .run("dedup-report --from one --from two --json")
+        .code(0);
+    let report = run.json();
+    let mut found = names(&report, "images");
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        ["east:/vm/a.raw", "west:/vm/a.raw", "west:/vm/b.raw"]
+    );
+    let total = &report["total"];
+    assert_eq!(total["total_bytes"], 20 * 4096);
+    assert_eq!(total["unique_bytes"], 9 * 4096);
+    assert_eq!(total["zero_bytes"], 4096);
+    assert_eq!(total["allocated_bytes"], 20 * 4096);
+    // A copy of a file is not another image.
+    fs::create_dir(folder.path("copy")).unwrap();
+    for file in fs::read_dir(folder.path("one")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path("copy").join(file.file_name())).unwrap();
+    }
+    let again = folder
+        .run("dedup-report --from one --from two --from copy --json")
+        .code(0)
+        .json();
+    assert_eq!(again["total"], report["total"]);
+    // With one machine there is no need to name it.
+    let report = folder.run("dedup-report --from two --json").code(0).json();
+    assert_eq!(names(&report, "images"), ["/vm/b.raw"]);
+}
+
+#[test]
+fn children_show_their_parents_blocks() {
+    let folder = Folder::new();
+    let base = Header {
+        image: false,
+        ..header("h", "/vm/base.raw", 1024)
+    };
+    let base = write(&folder, "fp", base, &[Some(7); 1024]);
+    let child = |path: &str, parent: &Header, blocks| {
+        Header {
+            parent: Some(parent.id.clone()),
+            ..header("h", path, blocks)
+        }
+        .named()
+    };
+    let one = write(
+        &folder,
+        "fp",
+        child("/vm/one.raw", &base, 1024),
+        &[Some(8), Some(0)],
+    );
+    write(
+        &folder,
+        "fp",
+        child("/vm/two.raw", &one, 1025),
+        &[None, Some(7)],
+    );
+    // A base that nothing lies over, and is no image, is not counted.
+    let idle = Header {
+        image: false,
+        ..header("h", "/vm/idle.raw", 512)
+    };
+    write(&folder, "fp", idle, &[Some(1); 512]);
+    let report = folder.run("dedup-report --from fp --json").code(0).json();
+    assert_eq!(names(&report, "images"), ["/vm/one.raw", "/vm/two.raw"]);
+    let [one, two] = [&report["images"][0], &report["images"][1]];
+    assert_eq!((&one["layers"], &two["layers"]), (&2.into(), &3.into()));
+    assert_eq!(one["zero_bytes"], 4096);
+    assert_eq!(one["data_bytes"], 1023 * 4096);
+    assert_eq!(two["zero_bytes"], 4096); // past the end of its parent
+    assert_eq!(two["data_bytes"], 1024 * 4096);
+    assert_eq!(report["total"]["unique_bytes"], 2 * 4096);
+}
+
+#[test]
+fn what_does_not_fit_together_is_left_out() {
+    let folder = Folder::new();
+    let id = "0123456789abcdef".repeat(2);
+    write(
+        &folder,
+        "fp",
+        header("h", "/good.raw", 2),
+        &[Some(1), Some(1)],
+    );
+    let orphan = Header {
+        parent: Some(id),
+        ..header("h", "/orphan.raw", 2)
+    }
+    .named();
+    let orphan = write(&folder, "fp", orphan, &[]);
+    let over = Header {
+        parent: Some(orphan.id),
+        ..header("h", "/over.raw", 2)
+    };
+    write(&folder, "fp", over.named(), &[]);
+    let base = write(
+        &folder,
+        "fp",
+        header("h", "/base.raw", 2),
+        &[Some(2), Some(0)],
+    );
+    let odd = Header {
+        parent: Some(base.id),
+        ..header("h", "/odd.raw", 3)
+    };
+    write(&folder, "fp", odd.named(), &[]);
+    // Two that each claim to lie over the other.
+    let ids = ["1", "2"].map(|digit| digit.repeat(32));
+    for (own, other) in [(0, 1), (1, 0)] {
+        let loops = Header {
+            id: ids[own].clone(),
+            parent: Some(ids[other].clone()),
+            ..header("h", &format!("/loop{own}.raw"), 2)
+        };
+        write(&folder, "fp", loops, &[]);
+    }
+    // Another state of an image, in another folder.
+    let mut old = header("h", "/good.raw", 2);
+    old.files[0].modified = 1;
+    write(&folder, "old", old.named(), &[Some(3), Some(3)]);
+    // Damaged in the rows, and no fingerprints at all.
+    write(
+        &folder,
+        "fp",
+        header("h", "/damaged.raw", 2),
+        &[Some(4), Some(5)],
+    );
+    let damaged = fs::read_dir(folder.path("fp"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let damaged = damaged
+        .into_iter()
+        .find(|p| p.to_string_lossy().contains("damaged"))
+        .unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[50] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    fs::write(folder.path("fp/other.parquet"), b"PAR1 no Parquet").unwrap();
+
+    let run = folder
+        .run("dedup-report --from fp --from old --json")
+        .code(1);
+    let report = run.json();
+    assert_eq!(report["complete"], false);
+    let total = &report["total"];
+    assert_eq!(total["total_bytes"], 4 * 4096); // good.raw and base.raw
+    assert_eq!(total["unique_bytes"], 2 * 4096);
+    assert_eq!(total["once_bytes"], 4096);
+    let errors: Vec<_> = report["errors"].as_array().unwrap().iter().collect();
+    let says = |path: &str| {
+        let of = errors
+            .iter()
+            .filter(|e| e["path"].as_str().unwrap().ends_with(path));
+        let found: Vec<&str> = of.map(|e| e["error"].as_str().unwrap()).collect();
+        assert_eq!(found.len(), 1, "{path}: {errors:#?}");
+        assert!(run.err.contains(path), "{path}: {}", run.err);
+        found[0].to_owned()
+    };
+    assert!(says("/orphan.raw").contains("its parent's fingerprints are not there"));
+    assert!(says("/over.raw").contains("parent"));
+    assert!(says("/odd.raw").contains("another size"));
+    assert!(says("/loop0.raw").contains("parents") && says("/loop1.raw").contains("parents"));
+    assert!(says("/good.raw").contains("at another time"));
+    assert!(says("/damaged.raw").contains("do not match their digest"));
+    assert!(says("other.parquet").contains("footer"));
+    assert_eq!(errors.len(), 8, "{errors:#?}");
+}
+
+#[test]
+fn blocks_of_several_sizes_are_no_farm() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, MIB));
+    folder.run("fingerprint a.raw -o fp").code(0);
+    folder
+        .run("fingerprint a.raw -o fp --block-size 512")
+        .code(0);
+    folder
+        .run("dedup-report --from fp")
+        .code(2)
+        .says("blocks of 512 bytes and of 4 KiB")
+        .says("--block-size");
+    folder
+        .run("dedup-report --from nowhere")
+        .code(2)
+        .says("nowhere");
+}
