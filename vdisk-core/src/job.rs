@@ -125,6 +125,19 @@ impl Job<'_> {
         })
     }
 
+    /// The same with fewer workers, at least one, so that buffers of `each` bytes for every worker take
+    /// no more than `memory` bytes.
+    pub(crate) fn within(&self, memory: u64, each: u64) -> Job<'_> {
+        let most = memory.checked_div(each).unwrap_or(u64::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+        Job {
+            watch: self.watch,
+            stop: self.stop,
+            threads: self.threads.min(most),
+        }
+    }
+
     /// Sorts `items` where they are; those with equal keys in any order.
     pub(crate) fn sort<T: Send, K: Ord>(
         &self,

@@ -104,6 +104,18 @@ impl Farm {
         load::load(from, ui)
     }
 
+    /// All files that it is read from, as far as they are at hand.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &Path> {
+        let images = self.images.iter().map(|image| image.path.as_path());
+        let layers = self.chains.iter().flat_map(|chain| &chain.layers);
+        let files = layers.flat_map(|layer| layer.files.iter().map(PathBuf::as_path));
+        let kept = self.sources.iter().filter_map(|source| match source {
+            Source::File(path, _) => Some(path.as_path()),
+            Source::Image { .. } => None,
+        });
+        images.chain(files).chain(kept)
+    }
+
     /// Bytes that the files of `images` take on their medium, parents included, each file once.
     pub(crate) fn stored<'a>(&self, images: impl Iterator<Item = &'a Image>) -> u64 {
         let (mut nodes, mut counted) = (HashSet::new(), HashSet::new());

@@ -22,7 +22,7 @@ use vdisk_fingerprints::{FileStamp, Folder, Header, Reader, Writer};
 /// At least so many blocks are deflated to estimate compression, if there are so many, and up to twice
 /// as many, unless the farm is so large that [`BITS`] makes them more: the ratio is then off by some
 /// percent.
-const SAMPLES: u64 = 1000;
+const SAMPLES: u64 = 400;
 /// One in 2 to the power of this many blocks is deflated at least, so that there are some in each image.
 const BITS: u32 = 10;
 

@@ -67,6 +67,24 @@ fn an_image_is_never_replaced_by_its_report() {
     assert_eq!(folder.read("win/a.raw"), before);
 }
 
+/// Also if nothing but another image names it.
+#[test]
+fn a_parent_is_never_replaced_by_a_report() {
+    let folder = desktops();
+    fs::rename(folder.path("win/a.raw"), folder.path("gold")).unwrap();
+    folder
+        .run("clone gold --input-format raw -o child.vhd")
+        .code(0);
+    let before = folder.read("gold");
+    for flag in ["--csv gold", "--html gold"] {
+        folder
+            .run(&format!("dedup-report child.vhd {flag} --force"))
+            .code(2)
+            .says("is also an input");
+    }
+    assert_eq!(folder.read("gold"), before);
+}
+
 /// The report is worth more than the file: it is shown even if the file cannot be written.
 #[test]
 fn a_page_goes_to_its_file_and_the_report_to_standard_output() {

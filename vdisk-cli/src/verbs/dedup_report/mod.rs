@@ -122,6 +122,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     args.check()?;
     let mut farm = args.farm(ui)?;
     args.check_unit(&farm)?;
+    args.check_outputs(&farm)?;
     let groups = Groups::of(&farm, args.group_by.as_ref());
     let options = args.options(&farm, &groups);
     let outcome = count(args, &mut farm, options, ui)?;
@@ -192,6 +193,14 @@ impl Args {
         })
     }
 
+    /// What can be refused before contents are read: reports in the place of a parent, or of a part
+    /// of an image.
+    fn check_outputs(&self, farm: &Farm) -> Result<()> {
+        let options = self.output_options(Some(farm));
+        self.outputs()
+            .try_for_each(|path| Output::check(path, &options))
+    }
+
     /// The images to report on.
     fn farm(&self, ui: &Ui) -> Result<Farm> {
         match self.from.is_empty() {
@@ -244,10 +253,8 @@ impl Args {
     }
 
     fn output_options(&self, farm: Option<&Farm>) -> OutputOptions {
-        let found = farm
-            .into_iter()
-            .flat_map(|f| f.images.iter().map(|i| &i.path));
-        let inputs = self.paths.iter().chain(found);
+        let found = farm.into_iter().flat_map(Farm::inputs);
+        let inputs = self.paths.iter().map(PathBuf::as_path).chain(found);
         OutputOptions {
             force: self.force,
             inputs: inputs

@@ -9,6 +9,9 @@ use crate::{
 use fastcdc::v2020::FastCDC;
 use std::{cell::RefCell, collections::VecDeque, ops::Range};
 
+/// Bytes of all buffers, at most, if those of one worker are not more already.
+const BUFFERED: u64 = 48 << 20;
+
 /// The fingerprint of a chunk, and its length in bytes.
 pub type Chunk = (Fingerprint, u32);
 
@@ -38,8 +41,9 @@ pub fn chunks(
         let detail = format!("{average} is not a power of two from 1 KiB to 1 MiB");
         return Err(Error::new(ErrorKind::Usage, "chunk size", detail));
     }
-    job.watch.phase("chunks", disk.size());
     let cutter = RefCell::new(Cutter::new(average)?);
+    let job = &job.within(BUFFERED, cutter.borrow().for_each_worker());
+    job.watch.phase("chunks", disk.size());
     let mut pieces = pieces(disk, UNIT, CHUNK);
     // What is cut is hashed before more is read, so that it does not pile up.
     let tasks = std::iter::from_fn(|| {
@@ -165,6 +169,11 @@ impl Cutter {
             ready: VecDeque::new(),
             spare: Vec::new(),
         })
+    }
+
+    /// Bytes that each worker has under way: two buffers, which grow to twice what is in them.
+    fn for_each_worker(&self) -> u64 {
+        4 * (CHUNK + self.most as u64)
     }
 
     fn buffer(&mut self) -> Vec<u8> {

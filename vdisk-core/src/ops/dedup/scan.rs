@@ -17,6 +17,10 @@ use std::{cell::RefCell, collections::VecDeque, ops::Range};
 /// then. Half or four times as much makes no difference that can be measured.
 const READ: u64 = 256 << 10;
 
+/// Bytes that all workers read into, at most, if one is not more already. What they deflate into
+/// comes to about as much.
+const BUFFERED: u64 = 16 << 20;
+
 /// Runs that a worker gets at once, if they are short. 4096 bytes each make up a piece of usual size.
 const RUNS: usize = 64;
 
@@ -55,6 +59,7 @@ pub fn scan(
     sink: &mut dyn FnMut(&[Block]) -> Result<()>,
 ) -> Result<()> {
     let size = recorded.size();
+    let job = &job.within(BUFFERED, READ.max(unit));
     job.watch.phase("scan", size);
     let mut done = 0;
     // What the sink has not seen: zeros at the end, because more may follow.
