@@ -3,6 +3,7 @@
 use crate::{
     builder::Farm, compare::assert_same, contents::Contents, paused::Paused, truth::truth,
 };
+use std::fs;
 
 const MIB: u64 = 1 << 20;
 /// Of an image.
@@ -31,7 +32,12 @@ fn what_was_read_is_not_read_again() {
     for (signal, code) in [("-INT", Some(130)), ("-TERM", Some(130)), ("-KILL", None)] {
         let cache = format!("kept{signal}");
         let args = format!("{shown} --cache {cache}");
-        let paused = Paused::start(&farm, &format!("{args} --threads 1"), 4 * SIZE, 7 * SIZE);
+        let paused = Paused::start(
+            &farm,
+            &format!("{args} --threads 1"),
+            (4 * SIZE, 7 * SIZE),
+            || fs::remove_dir_all(farm.folder.path(&cache)).unwrap(),
+        );
         let ran = paused.signal(signal);
         assert_eq!(
             (ran.code, ran.out.as_str()),

@@ -60,7 +60,7 @@ fn nothing_stays_in_it() {
     assert!(farm.folder.read_dir("temp").is_empty());
     for signal in ["-INT", "-KILL"] {
         // By then two images have filled the memory.
-        let paused = Paused::start(&farm, &args, 80 * MIB, 150 * MIB);
+        let paused = Paused::start(&farm, &args, (80 * MIB, 150 * MIB), || ());
         let ran = paused.signal(signal);
         assert_eq!(ran.out, "", "{signal}");
         let code = (signal == "-INT").then_some(130);

@@ -158,8 +158,7 @@ fn with_a_long_one(seed: u64) -> Option<Farm> {
 /// Starts a report, which is held while it reads the long image.
 fn pause(farm: &Farm) -> Paused {
     let args = args(farm, "--threads 1");
-    let (from, before) = (24 * MIB as u64, 90 * MIB as u64);
-    Paused::start(farm, &args, from, before)
+    Paused::start(farm, &args, (24 * MIB as u64, 90 * MIB as u64), || ())
 }
 
 #[test]
