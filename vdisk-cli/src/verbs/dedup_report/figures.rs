@@ -238,18 +238,28 @@ impl Counted<'_> {
         Guarantee {
             wanted_percent: wanted,
             saving_percent: saving,
-            met: saving >= wanted,
+            met: saving >= wanted && !self.is_blind(),
         }
     }
 
     fn sample(&self) -> Option<Sample> {
         let sampled = self.outcome.sampled;
         let one_in = 1u64 << sampled.bits;
-        let least = self.block_size.saturating_mul(LEAST_SAMPLE * one_in);
+        let least = match self.is_blind() {
+            true => u64::MAX,
+            false => self.block_size.saturating_mul(LEAST_SAMPLE * one_in),
+        };
         (sampled.bits > 0).then(|| Sample {
             one_in,
+            distinct_bytes: self.outcome.total.unique >> sampled.bits,
             unique_error_bytes: sampled.unique_error.max(least).min(self.outcome.total.data),
         })
+    }
+
+    /// No block of all the data is in the sample.
+    fn is_blind(&self) -> bool {
+        let total = self.outcome.total;
+        self.outcome.sampled.bits > 0 && total.data > 0 && total.unique == 0
     }
 
     /// The distinct blocks of `counts`: an estimate can be more than all data, or nothing of it.
@@ -257,12 +267,14 @@ impl Counted<'_> {
         self.within(counts.unique, counts.data)
     }
 
-    /// An exact figure as it is; the estimate of a sample at most `all`, and at least a block unless
-    /// there is less.
+    /// An exact figure as it is; the estimate of a sample at most `all`. What the sample has nothing
+    /// of is one block of the sample; all, if the sample has nothing at all.
     fn within(&self, figure: u64, all: u64) -> u64 {
-        match self.outcome.sampled.bits {
-            0 => figure,
-            _ => figure.max(self.block_size).min(all),
+        match (self.outcome.sampled.bits, figure) {
+            (0, figure) => figure,
+            (_, 0) if self.is_blind() => all,
+            (bits, 0) => self.block_size.saturating_mul(1 << bits).min(all),
+            (_, figure) => figure.min(all),
         }
     }
 }

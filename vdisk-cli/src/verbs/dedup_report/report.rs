@@ -39,6 +39,14 @@ pub(crate) struct FarmReport {
     pub(crate) method: Method,
 }
 
+impl FarmReport {
+    /// The sample has no block, though there is data: nothing is known of duplicates.
+    pub(crate) fn is_blind(&self) -> bool {
+        let none = |sample: &Sample| sample.distinct_bytes == 0;
+        self.total.steps.data_bytes > 0 && self.sample.as_ref().is_some_and(none)
+    }
+}
+
 /// The steps from what the guests see to what a medium that deduplicates would hold.
 #[derive(Serialize, Clone, Default)]
 pub(crate) struct Steps {
@@ -183,9 +191,15 @@ pub(crate) struct Compression {
 pub(crate) struct Sample {
     /// One in so many blocks was counted.
     pub(crate) one_in: u64,
+    /// Distinct data in the sample itself. If there is none, though there is data, nothing is
+    /// known, and `unique_bytes` is all of it.
+    pub(crate) distinct_bytes: u64,
     /// Half of the 95 % confidence interval of the farm's `unique_bytes`.
     pub(crate) unique_error_bytes: u64,
 }
+
+/// What is said of a sample that says nothing.
+pub(crate) const NO_BLOCK: &str = "the sample has no block: take a larger one";
 
 #[derive(Serialize)]
 pub(crate) struct Guarantee {

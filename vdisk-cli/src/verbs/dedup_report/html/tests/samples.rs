@@ -302,6 +302,7 @@ pub(super) fn sampled() -> FarmReport {
     let unique_error_bytes = report.total.steps.unique_bytes / 12;
     report.sample = Some(Sample {
         one_in: 64,
+        distinct_bytes: report.total.steps.unique_bytes / 64,
         unique_error_bytes,
     });
     report
