@@ -61,9 +61,12 @@ impl Counted<'_> {
             }),
             guarantee: self.guarantee.map(|wanted| self.guaranteed(wanted)),
             errors: farm.errors.clone(),
+            errors_seen: false,
             skipped: farm.skipped,
             method: Method {
                 program: concat!("vdisk ", env!("CARGO_PKG_VERSION")).to_owned(),
+                host: Farm::host(),
+                paths: Vec::new(),
                 hash: "SHA-256, first 128 bits",
                 unit: farm.unit,
                 memory_bytes: self.memory,

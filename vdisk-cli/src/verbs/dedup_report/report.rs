@@ -34,6 +34,9 @@ pub(crate) struct FarmReport {
     /// With `--guarantee`.
     pub(crate) guarantee: Option<Guarantee>,
     pub(crate) errors: Vec<Trouble>,
+    /// The reader of the text has seen the errors as warnings.
+    #[serde(skip)]
+    pub(crate) errors_seen: bool,
     /// Files in folders that are no images.
     pub(crate) skipped: u64,
     pub(crate) method: Method,
@@ -213,6 +216,10 @@ pub(crate) struct Guarantee {
 #[derive(Serialize)]
 pub(crate) struct Method {
     pub(crate) program: String,
+    /// The machine that made the report.
+    pub(crate) host: String,
+    /// What it is about, as the user named it: images and folders, or folders of fingerprints.
+    pub(crate) paths: Vec<String>,
     pub(crate) hash: &'static str,
     /// Size of the blocks that were hashed; larger ones are hashes of those.
     pub(crate) unit: u64,

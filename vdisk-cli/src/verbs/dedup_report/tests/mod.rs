@@ -296,6 +296,9 @@ fn a_guarantee_is_met_only_by_what_is_sure() {
         said.ends_with("1 image not readable\n  c: cannot be read\n"),
         "{said}"
     );
+    let mut on_terminal = report(&farm, &outcome, None);
+    on_terminal.errors_seen = true;
+    assert!(text(&on_terminal).ends_with("1 image not readable (named above)\n"));
     assert!(
         said.contains("Not whole: 1 image could not be read"),
         "{said}"

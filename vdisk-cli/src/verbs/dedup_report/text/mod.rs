@@ -25,11 +25,16 @@ impl Report for FarmReport {
         }
         writeln!(
             out,
-            "{}, blocks of {}; {} skipped, {} not readable",
+            "{}, blocks of {}; {} skipped, {} not readable{}",
             count(self.images.len() as u64, "image"),
             human(self.block_size),
             count(self.skipped, "other file"),
-            count(self.errors.len() as u64, "image")
+            count(self.errors.len() as u64, "image"),
+            if self.named_above() {
+                " (named above)"
+            } else {
+                ""
+            }
         )?;
         self.errors(out)
     }
@@ -187,7 +192,14 @@ impl FarmReport {
         writeln!(out)
     }
 
+    fn named_above(&self) -> bool {
+        self.errors_seen && !self.errors.is_empty()
+    }
+
     fn errors(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.named_above() {
+            return Ok(());
+        }
         for trouble in self.errors.iter().take(LINES) {
             // An error may name the file itself.
             let error = trouble.error.strip_prefix(&format!("{}: ", trouble.path));

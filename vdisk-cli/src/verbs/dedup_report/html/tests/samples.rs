@@ -64,9 +64,12 @@ pub(super) fn empty() -> FarmReport {
         compression: None,
         guarantee: None,
         errors: Vec::new(),
+        errors_seen: false,
         skipped: 0,
         method: Method {
             program: "vdisk 0.1.0".into(),
+            host: "store".into(),
+            paths: vec!["/srv/farm".into()],
             hash: "SHA-256, first 128 bits",
             unit: 4096,
             memory_bytes: GIB,
