@@ -66,7 +66,19 @@ fn section(class: &str, heading: &str, lead: &Markup, body: &Markup) -> Markup {
     }
 }
 
+/// All that follows from counted blocks, if there are any, and what was not read.
 fn sections(report: &FarmReport) -> Markup {
+    html! {
+        @if !report.is_blind() { (findings(report)) }
+        @if !report.errors.is_empty() {
+            (section("", "Not read", &html! {
+                "Nothing on this page counts them."
+            }, &findings::errors(report)))
+        }
+    }
+}
+
+fn findings(report: &FarmReport) -> Markup {
     html! {
         (section("keep", "What each step saves", &html! {
             "From what the guests see to what a medium that stores every block once, and packs it, would hold. "
@@ -118,11 +130,6 @@ fn sections(report: &FarmReport) -> Markup {
             (section("", "Alignment", &html! {
                 "Blocks are cut from the start of the disk."
             }, &findings::alignment(report)))
-        }
-        @if !report.errors.is_empty() {
-            (section("", "Not read", &html! {
-                "Nothing on this page counts them."
-            }, &findings::errors(report)))
         }
     }
 }

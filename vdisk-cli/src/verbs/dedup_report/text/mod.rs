@@ -49,7 +49,7 @@ impl FarmReport {
             many => format!("{many} images show"),
         };
         let (size, data) = (human(total.total_bytes), human(total.data_bytes));
-        let once = human(total.unique_bytes);
+        let once = self.once();
         if total.data_bytes == 0 {
             writeln!(out, "{shows} {size}, none of it data.")?;
         } else if self.is_blind() {
@@ -108,6 +108,12 @@ impl FarmReport {
         writeln!(out)
     }
 
+    /// Each distinct block once.
+    fn once(&self) -> String {
+        let about = if self.sample.is_some() { "about " } else { "" };
+        format!("{about}{}", human(self.total.steps.unique_bytes))
+    }
+
     /// A farm of clones has stored its duplicates once already: what is left to save is another figure.
     fn against_today(&self, out: &mut dyn Write) -> io::Result<()> {
         let (now, once) = (
@@ -124,7 +130,7 @@ impl FarmReport {
             out,
             "Stored now: {}; each block once: {}, {smaller}.",
             human(now),
-            human(once)
+            self.once()
         )
     }
 
