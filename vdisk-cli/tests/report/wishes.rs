@@ -90,12 +90,7 @@ fn what_was_meant_is_said() {
         "win --group-by folder",
     ] {
         let run = folder.run(&format!("dedup-report {args}")).code(0);
-        assert_eq!(
-            run.err.contains(warning),
-            args.contains("a{"),
-            "{args}: {}",
-            run.err
-        );
+        assert!(!run.err.contains(warning), "{args}: {}", run.err);
     }
 }
 
@@ -108,7 +103,7 @@ fn a_sample_without_a_block_meets_nothing() {
     folder
         .run(args)
         .code(3)
-        .prints("Nothing is known of duplicates: the sample has no block: take a larger one.");
+        .prints("Nothing is known of duplicates, as the sample has no block: take a larger one.");
     let json = folder.run(&format!("{args} --json")).code(3).json();
     assert_eq!(json["sample"]["distinct_bytes"], 0);
     assert_eq!(json["total"]["unique_bytes"], 8192);

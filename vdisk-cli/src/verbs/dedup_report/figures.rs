@@ -153,7 +153,9 @@ impl Counted<'_> {
 
     fn steps(&self, counts: Counts, allocated: u64) -> Steps {
         let unique = self.unique(counts);
-        let compressed = self.outcome.compression.map(|c| scaled(unique, c.ratio));
+        // Of what nobody knows, nobody knows what is left after compression.
+        let ratio = self.outcome.compression.filter(|_| !self.is_blind());
+        let compressed = ratio.map(|c| scaled(unique, c.ratio));
         let duplicate = counts.data.saturating_sub(unique);
         Steps {
             total_bytes: counts.total,

@@ -55,7 +55,7 @@ impl FarmReport {
         } else if self.is_blind() {
             writeln!(
                 out,
-                "{shows} {size}; {data} is data. Nothing is known of duplicates: {NO_BLOCK}."
+                "{shows} {size}; {data} is data. Nothing is known of duplicates, as {NO_BLOCK}."
             )?;
         } else {
             writeln!(
