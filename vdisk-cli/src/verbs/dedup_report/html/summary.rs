@@ -157,6 +157,11 @@ fn tiles(report: &FarmReport) -> Markup {
     html! {
         @if !report.images.is_empty() {
             dl.tiles {
+                @if !report.is_blind() {
+                    (tile("Duplicates", percent(all.saving_percent), &html! {
+                        "of " (human(all.data_bytes)) " of data; " (human(report.total.once_bytes)) " occurs only once"
+                    }))
+                }
                 (tile("On the medium today", human(today), &html! {
                     "of " (human(all.total_bytes)) " that guests see"
                 }))
@@ -165,9 +170,6 @@ fn tiles(report: &FarmReport) -> Markup {
                     @if let Some(bytes) = all.compressed_bytes {
                         (tile("And compressed", human(bytes), &note(bytes)))
                     }
-                    (tile("Duplicates", percent(all.saving_percent), &html! {
-                        "of " (human(all.data_bytes)) " of data; " (human(report.total.once_bytes)) " occurs only once"
-                    }))
                 }
             }
         }
