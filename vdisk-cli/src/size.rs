@@ -57,6 +57,7 @@ pub(crate) fn human(bytes: u64) -> String {
         unit += 1;
     }
     match UNITS.get(unit).copied().unwrap_or_default() {
+        "" if bytes == 1 => "1 byte".to_owned(),
         "" => format!("{bytes} bytes"),
         unit if tenths.is_multiple_of(10) => format!("{} {unit}iB", tenths / 10),
         unit => format!("{}.{} {unit}iB", tenths / 10, tenths % 10),

@@ -128,6 +128,11 @@ impl Ui {
         self.json
     }
 
+    /// True if whoever reads the report has read the warnings: both are on a terminal.
+    pub(crate) fn warnings_seen(&self) -> bool {
+        !self.quiet && io::stdout().is_terminal() && io::stderr().is_terminal()
+    }
+
     /// Shows what the user asked for.
     pub(crate) fn print(&mut self, report: &impl Report) -> Result<()> {
         self.progress.finish();

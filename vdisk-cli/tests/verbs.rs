@@ -397,7 +397,7 @@ fn dedup_report_counts_every_file_once() {
         .run("dedup-report a.raw .")
         .code(0)
         .prints("50.0 %")
-        .prints("2 images, blocks of 4 KiB; 1 other files skipped");
+        .prints("2 images, blocks of 4 KiB; 1 other file skipped");
     let json = folder.run("dedup-report a.raw . --json").code(0).json();
     assert_eq!(json["schema"], 2);
     assert_eq!(json["block_size"], 4096);

@@ -61,6 +61,48 @@ fn names<'a>(report: &'a Value, list: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// The same path on two machines can be one file, and a child cannot name a base elsewhere.
+#[test]
+fn clusters_stay_on_one_machine() {
+    let folder = Folder::new();
+    let full: Vec<_> = (0..512u32)
+        .map(|n| Some(u8::try_from(n % 250 + 1).unwrap()))
+        .collect();
+    for (host, path, inode) in [
+        ("east", "/vm/a.raw", 1),
+        ("west", "/vm/a.raw", 2),
+        ("west", "/vm/b.raw", 3),
+        // Another name of the one before.
+        ("west", "/vm/c.raw", 3),
+    ] {
+        let mut header = header(host, path, 512);
+        header.allocated = 512 * 4096;
+        header.files[0].inode = inode;
+        write(&folder, "prints", header.named(), &full);
+    }
+    let report = folder
+        .run("dedup-report --from prints --json")
+        .code(0)
+        .json();
+    let clusters = report["clusters"].as_array().unwrap();
+    assert_eq!(clusters.len(), 1, "{clusters:#?}");
+    let (base, members) = (
+        &clusters[0]["base"],
+        clusters[0]["members"].as_array().unwrap(),
+    );
+    for name in members.iter().chain([base]) {
+        assert!(name.as_str().unwrap().starts_with("west:/vm/"), "{name}");
+    }
+    let commands = clusters[0]["commands"].as_array().unwrap();
+    assert_eq!(commands[0], "# on west");
+    assert_eq!(commands.len(), 1 + members.len());
+    let linked = |name: &serde_json::Value| name != "west:/vm/a.raw";
+    assert!(
+        !linked(base) || !members.iter().any(linked),
+        "{clusters:#?}"
+    );
+}
+
 #[test]
 fn several_machines_make_one_farm() {
     let folder = Folder::new();

@@ -52,6 +52,16 @@ fn split_refuses_bases_that_cannot_be_parents() {
         .code(2);
     folder.run("split disk.vmdk --base base.vhd").code(2);
     folder.run("split --base base.vhd -o x.vhd").code(2);
+    std::os::unix::fs::symlink("base.vhd", folder.path("name.vhd")).unwrap();
+    for name in ["base.vhd", "name.vhd"] {
+        for end in ["-o child.vhd", "--dry-run"] {
+            folder
+                .run(&format!("split {name} --base base.vhd {end}"))
+                .code(2)
+                .says(&format!("{name}: image: is the base itself"));
+        }
+    }
+    std::fs::remove_file(folder.path("name.vhd")).unwrap();
     // Of another format than the base is no obstacle.
     folder
         .run("split disk.vmdk --base base.vhd -o child.vhd")

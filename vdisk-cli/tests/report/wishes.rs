@@ -69,6 +69,48 @@ fn a_path_after_cdc_is_a_path() {
 }
 
 #[test]
+fn what_was_meant_is_said() {
+    let folder = desktops();
+    folder
+        .run("dedup-report --cdc 32K win")
+        .code(2)
+        .says("there is no file '32K'; a size is given as --cdc=32K");
+    folder.write("32K", &[0; 4096]);
+    folder
+        .run("dedup-report --cdc 32K win --input-format raw")
+        .code(0);
+    let warning = "no image has a name that fits the pattern";
+    folder
+        .run("dedup-report win --group-by x-{group}.raw")
+        .code(0)
+        .says(warning);
+    for args in [
+        "win --group-by a{group}w",
+        "win --group-by {group}.raw",
+        "win --group-by folder",
+    ] {
+        let run = folder.run(&format!("dedup-report {args}")).code(0);
+        assert!(!run.err.contains(warning), "{args}: {}", run.err);
+    }
+}
+
+/// Whatever the blocks, one in 65,536 of them is not here.
+#[test]
+fn a_sample_without_a_block_meets_nothing() {
+    let folder = Folder::new();
+    folder.write("a.raw", &[7; 8192]);
+    let args = "dedup-report a.raw --sample 1/65536 --guarantee 1";
+    folder
+        .run(args)
+        .code(3)
+        .prints("Nothing is known of duplicates, as the sample has no block: take a larger one.");
+    let json = folder.run(&format!("{args} --json")).code(3).json();
+    assert_eq!(json["sample"]["distinct_bytes"], 0);
+    assert_eq!(json["total"]["unique_bytes"], 8192);
+    assert_eq!(json["guarantee"]["met"], false);
+}
+
+#[test]
 fn a_guarantee_decides_how_the_run_ends() {
     let folder = desktops();
     // 9 MiB and 1 of data; the same 2.75 MiB in three disks, 0.25 in each, and 1.

@@ -9,6 +9,8 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 /// What clusters need to know of an image. Bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member<'a> {
+    /// The machine that it is on, if there are several: children need their base on theirs.
+    pub(super) host: Option<&'a str>,
     pub(super) format: &'a str,
     /// It has no parent, and is a file that can be given up for a child.
     pub(super) full: bool,
@@ -112,7 +114,7 @@ impl Member<'_> {
     /// its format, unless it has none of its own.
     fn could_lie_over(&self, base: &Member<'_>) -> bool {
         let format = self.format == base.format || self.format == "raw";
-        self.full && format && self.size == base.size
+        self.full && format && self.size == base.size && self.host == base.host
     }
 }
 
@@ -124,6 +126,7 @@ mod tests {
 
     fn image(data: u64) -> Member<'static> {
         Member {
+            host: None,
             format: "vmdk",
             full: true,
             base: true,
@@ -220,6 +223,10 @@ mod tests {
             format: "vhd",
             ..image(10)
         };
+        let elsewhere = Member {
+            host: Some("west"),
+            ..image(10)
+        };
         let raw = Member {
             format: "raw",
             base: false,
@@ -228,6 +235,7 @@ mod tests {
         for (other, wanted) in [
             (larger, None),
             (vhd, None),
+            (elsewhere, None),
             (clone, Some(1)),
             (raw, Some(0)),
         ] {

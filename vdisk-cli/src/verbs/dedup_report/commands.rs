@@ -20,6 +20,7 @@ use vdisk_core::{
         dedup::Outcome,
         split::{self, Found as InFolder},
     },
+    printable,
     storage::FileId,
 };
 
@@ -46,6 +47,7 @@ pub(super) fn clusters(farm: &Farm, outcome: &Outcome, here: bool) -> Vec<Cluste
             let packed = open::split_path(&image.path).1.is_some();
             images.push(image);
             members.push(Member {
+                host: host(image).filter(|_| !here),
                 format: &image.format,
                 full: image.layers == 1 && !packed,
                 base: !packed && child_format(&image.format).is_some(),
@@ -58,13 +60,16 @@ pub(super) fn clusters(farm: &Farm, outcome: &Outcome, here: bool) -> Vec<Cluste
         }
     }
     let shared = |base: usize, member: usize| {
-        let node = |number: usize| images.get(number).map(|i| i.node);
-        match node(base).zip(node(member)) {
-            // What a base relies on cannot be its child.
-            Some((base, member)) if !relies(farm, base, member) => places.get(base, member),
-            _ => None,
-        }
-        .unwrap_or(0)
+        let both = images.get(base).zip(images.get(member));
+        // What a base relies on cannot be its child, and neither can the base itself.
+        let apart = |(base, member): &(&&Image, &&Image)| {
+            base.path != member.path
+                && !relies(farm, base.node, member.node)
+                && !same(farm, base.node, member.node)
+        };
+        both.filter(apart)
+            .and_then(|(base, member)| places.get(base.node, member.node))
+            .unwrap_or(0)
     };
     let mut fit = |base: usize| {
         let image = images.get(base);
@@ -82,6 +87,21 @@ fn relies(farm: &Farm, node: usize, other: usize) -> bool {
     successors(Some(node), parent).any(|node| node == other)
 }
 
+/// True if the images of two nodes can be one file under two names.
+fn same(farm: &Farm, a: usize, b: usize) -> bool {
+    let files = |node: usize| {
+        let files = farm.files.get(node).into_iter().flatten();
+        files.filter_map(|(file, _)| *file)
+    };
+    files(a).any(|file| files(b).any(|other| other == file))
+}
+
+/// The machine that names the image, if those of several are in the report.
+fn host(image: &Image) -> Option<&str> {
+    let name = image.name.strip_suffix(image.path.to_str()?)?;
+    name.strip_suffix(':').filter(|host| !host.is_empty())
+}
+
 fn cluster(found: &Found, images: &[&Image], here: bool) -> Option<Cluster> {
     let base = *images.get(found.base)?;
     let members: Vec<&Image> = found
@@ -94,7 +114,7 @@ fn cluster(found: &Found, images: &[&Image], here: bool) -> Option<Cluster> {
         members: members.iter().map(|m| m.name.clone()).collect(),
         shared_percent: percent(found.shared, found.data),
         frees_bytes: found.frees,
-        commands: commands(base, &members, here),
+        commands: located(base, commands(base, &members, here), here),
     })
 }
 
@@ -112,6 +132,14 @@ fn plain(resolver: &FileResolver) -> OpenOptions<'_> {
         verify: false,
         ..OpenOptions::new(resolver)
     }
+}
+
+/// `commands` after a line that says on which machine they are to be run, if there are several.
+fn located(base: &Image, mut commands: Vec<String>, here: bool) -> Vec<String> {
+    if let Some(host) = host(base).filter(|_| !here && !commands.is_empty()) {
+        commands.insert(0, format!("# on {}", printable(host)));
+    }
+    commands
 }
 
 /// One command for all of a folder if those are the members and no others; otherwise one for each.

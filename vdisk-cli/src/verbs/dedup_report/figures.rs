@@ -61,9 +61,12 @@ impl Counted<'_> {
             }),
             guarantee: self.guarantee.map(|wanted| self.guaranteed(wanted)),
             errors: farm.errors.clone(),
+            errors_seen: false,
             skipped: farm.skipped,
             method: Method {
                 program: concat!("vdisk ", env!("CARGO_PKG_VERSION")).to_owned(),
+                host: Farm::host(),
+                paths: Vec::new(),
                 hash: "SHA-256, first 128 bits",
                 unit: farm.unit,
                 memory_bytes: self.memory,
@@ -150,7 +153,9 @@ impl Counted<'_> {
 
     fn steps(&self, counts: Counts, allocated: u64) -> Steps {
         let unique = self.unique(counts);
-        let compressed = self.outcome.compression.map(|c| scaled(unique, c.ratio));
+        // Of what nobody knows, nobody knows what is left after compression.
+        let ratio = self.outcome.compression.filter(|_| !self.is_blind());
+        let compressed = ratio.map(|c| scaled(unique, c.ratio));
         let duplicate = counts.data.saturating_sub(unique);
         Steps {
             total_bytes: counts.total,
@@ -238,18 +243,28 @@ impl Counted<'_> {
         Guarantee {
             wanted_percent: wanted,
             saving_percent: saving,
-            met: saving >= wanted,
+            met: saving >= wanted && !self.is_blind(),
         }
     }
 
     fn sample(&self) -> Option<Sample> {
         let sampled = self.outcome.sampled;
         let one_in = 1u64 << sampled.bits;
-        let least = self.block_size.saturating_mul(LEAST_SAMPLE * one_in);
+        let least = match self.is_blind() {
+            true => u64::MAX,
+            false => self.block_size.saturating_mul(LEAST_SAMPLE * one_in),
+        };
         (sampled.bits > 0).then(|| Sample {
             one_in,
+            distinct_bytes: self.outcome.total.unique >> sampled.bits,
             unique_error_bytes: sampled.unique_error.max(least).min(self.outcome.total.data),
         })
+    }
+
+    /// No block of all the data is in the sample.
+    fn is_blind(&self) -> bool {
+        let total = self.outcome.total;
+        self.outcome.sampled.bits > 0 && total.data > 0 && total.unique == 0
     }
 
     /// The distinct blocks of `counts`: an estimate can be more than all data, or nothing of it.
@@ -257,12 +272,14 @@ impl Counted<'_> {
         self.within(counts.unique, counts.data)
     }
 
-    /// An exact figure as it is; the estimate of a sample at most `all`, and at least a block unless
-    /// there is less.
+    /// An exact figure as it is; the estimate of a sample at most `all`. What the sample has nothing
+    /// of is one block of the sample; all, if the sample has nothing at all.
     fn within(&self, figure: u64, all: u64) -> u64 {
-        match self.outcome.sampled.bits {
-            0 => figure,
-            _ => figure.max(self.block_size).min(all),
+        match (self.outcome.sampled.bits, figure) {
+            (0, figure) => figure,
+            (_, 0) if self.is_blind() => all,
+            (bits, 0) => self.block_size.saturating_mul(1 << bits).min(all),
+            (_, figure) => figure.min(all),
         }
     }
 }

@@ -134,6 +134,11 @@ impl Groups {
         groups
     }
 
+    /// True if there are images, and a pattern fits none of them.
+    pub(super) fn fit_none(&self) -> bool {
+        matches!(&self.names[..], [only] if only == OTHER)
+    }
+
     /// The name of the group of the image of `node`.
     pub(super) fn name(&self, node: usize) -> Option<&str> {
         let number = *self.of_nodes.get(node)?;

@@ -16,7 +16,7 @@ mod text;
 mod wishes;
 
 use crate::{
-    args::{InputArgs, folder_parser},
+    args::{InputArgs, folder_parser, shown},
     exit::Exit,
     farm::{Farm, Reading},
     output::is_stdout,
@@ -84,7 +84,8 @@ pub(crate) struct Args {
     /// Count with blocks of 4K, 8K, 16K, 32K, 64K, 128K, 1M and 4M too
     #[arg(long)]
     sweep: bool,
-    /// Count chunks whose ends follow from the contents too, 64K on average
+    /// Count chunks whose ends follow from the contents too, 64K on average: a power of two from 4K
+    /// to 1M
     #[arg(
         long,
         value_name = "AVERAGE",
@@ -124,6 +125,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     args.check_unit(&farm)?;
     args.check_outputs(&farm)?;
     let groups = Groups::of(&farm, args.group_by.as_ref());
+    if groups.fit_none() {
+        ui.warn("--group-by: no image has a name that fits the pattern");
+    }
     let options = args.options(&farm, &groups);
     let outcome = count(args, &mut farm, options, ui)?;
     let counted = Counted {
@@ -142,6 +146,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         drop(outcome);
         align::align(args, &farm, &mut report, ui)?;
     }
+    report.errors_seen = ui.warnings_seen();
+    report.method.paths = args
+        .paths
+        .iter()
+        .chain(&args.from)
+        .map(|p| shown(p))
+        .collect();
     ui.print(&report)?;
     // The longest work is done and shown: only now can a full disk spoil something.
     args.write_files(&farm, &report)?;
@@ -173,6 +184,11 @@ impl Args {
         }
         if self.sweep && self.from.is_empty() {
             wishes::check_sweep(self.block_size, unit)?;
+        }
+        if self.cdc.is_some() {
+            self.paths
+                .iter()
+                .try_for_each(|path| wishes::no_size(path))?;
         }
         let usage = |path: &Path, detail: &str| {
             Err(Error::new(ErrorKind::Usage, "output", detail).path(path))

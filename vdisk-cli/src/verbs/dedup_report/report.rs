@@ -34,9 +34,20 @@ pub(crate) struct FarmReport {
     /// With `--guarantee`.
     pub(crate) guarantee: Option<Guarantee>,
     pub(crate) errors: Vec<Trouble>,
+    /// The reader of the text has seen the errors as warnings.
+    #[serde(skip)]
+    pub(crate) errors_seen: bool,
     /// Files in folders that are no images.
     pub(crate) skipped: u64,
     pub(crate) method: Method,
+}
+
+impl FarmReport {
+    /// The sample has no block, though there is data: nothing is known of duplicates.
+    pub(crate) fn is_blind(&self) -> bool {
+        let none = |sample: &Sample| sample.distinct_bytes == 0;
+        self.total.steps.data_bytes > 0 && self.sample.as_ref().is_some_and(none)
+    }
 }
 
 /// The steps from what the guests see to what a medium that deduplicates would hold.
@@ -183,9 +194,15 @@ pub(crate) struct Compression {
 pub(crate) struct Sample {
     /// One in so many blocks was counted.
     pub(crate) one_in: u64,
+    /// Distinct data in the sample itself. If there is none, though there is data, nothing is
+    /// known, and `unique_bytes` is all of it.
+    pub(crate) distinct_bytes: u64,
     /// Half of the 95 % confidence interval of the farm's `unique_bytes`.
     pub(crate) unique_error_bytes: u64,
 }
+
+/// What is said of a sample that says nothing.
+pub(crate) const NO_BLOCK: &str = "the sample has no block: take a larger one";
 
 #[derive(Serialize)]
 pub(crate) struct Guarantee {
@@ -199,6 +216,10 @@ pub(crate) struct Guarantee {
 #[derive(Serialize)]
 pub(crate) struct Method {
     pub(crate) program: String,
+    /// The machine that made the report.
+    pub(crate) host: String,
+    /// What it is about, as the user named it: images and folders, or folders of fingerprints.
+    pub(crate) paths: Vec<String>,
     pub(crate) hash: &'static str,
     /// Size of the blocks that were hashed; larger ones are hashes of those.
     pub(crate) unit: u64,

@@ -1,5 +1,6 @@
 //! How the flags of the report are read: shares of a whole, and the sizes of a sweep.
 
+use std::path::Path;
 use vdisk_core::{
     Error, ErrorKind, Result,
     ops::dedup::{LARGEST_BLOCK, UNIT},
@@ -59,6 +60,17 @@ pub(super) fn chunk(text: &str) -> Result<u32> {
             "chunk size",
             format!("'{text}' is not a power of two from 4K to 1M"),
         )),
+    }
+}
+
+/// Fails if `path` is no file but a size, as after `--cdc` without an equals sign.
+pub(super) fn no_size(path: &Path) -> Result<()> {
+    match path.to_str() {
+        Some(text) if crate::size::parse(text).is_ok() && path.symlink_metadata().is_err() => {
+            let detail = format!("there is no file '{text}'; a size is given as --cdc={text}");
+            Err(usage("--cdc", detail))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -195,6 +195,11 @@ fn one(
     let shape = args.write.shape(output, true)?;
     child::check(base, shape)?;
     let disk = args.input.open(image, ui)?;
+    let id = disk.top().file_id();
+    if id.is_some() && id == base.top().file_id() {
+        let error = Error::new(ErrorKind::Usage, "image", "is the base itself");
+        return Err(error.path(image));
+    }
     if disk.size() != base.size() {
         ui.warn(&format!(
             "{}: has another size than the base; other programs may refuse the child",

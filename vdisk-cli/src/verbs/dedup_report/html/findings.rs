@@ -30,15 +30,19 @@ pub(super) fn clusters(report: &FarmReport) -> Markup {
 
 fn one(cluster: &Cluster) -> Markup {
     let members = &cluster.members;
+    let one = members.len() == 1;
     html! {
         article.cluster {
             p {
                 strong { (counted(members.len(), "image")) }
-                @if members.len() == 1 { " shares " } @else { " share " }
+                @if one { " shares " } @else { " share on average " }
                 strong { (percent(cluster.shared_percent)) }
-                " of their data with " span.path { (short(&cluster.base, PATH)) }
-                ", at the same places. As thin children of it they would free about "
-                strong { (human(cluster.frees_bytes)) } "."
+                " of " @if one { "its" } @else { "their" } " data with "
+                span.path { (short(&cluster.base, PATH)) }
+                ", at the same places. "
+                @if one { "A thin child of it would free about " } @else { "Thin children of it would free about " }
+                strong { (human(cluster.frees_bytes)) }
+                @if one { ", once the original is deleted." } @else { ", once the originals are deleted." }
             }
             @if !cluster.commands.is_empty() {
                 pre {

@@ -20,6 +20,7 @@ mod waterfall;
 use super::report::FarmReport;
 use crate::size::human;
 use maud::{Markup, PreEscaped, html};
+use names::short;
 use scale::{count, counted, percent};
 
 const STYLE: &str = include_str!("style.css");
@@ -30,6 +31,9 @@ const HEAD: &str = concat!(
     r#"<meta name="color-scheme" content="light dark"/>"#,
     r#"<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>"#,
 );
+
+/// Paths that the user gave, at most.
+const PATHS: usize = 20;
 
 /// The page.
 pub(super) fn page(report: &FarmReport) -> String {
@@ -62,7 +66,19 @@ fn section(class: &str, heading: &str, lead: &Markup, body: &Markup) -> Markup {
     }
 }
 
+/// All that follows from counted blocks, if there are any, and what was not read.
 fn sections(report: &FarmReport) -> Markup {
+    html! {
+        @if !report.is_blind() { (findings(report)) }
+        @if !report.errors.is_empty() {
+            (section("", "Not read", &html! {
+                "Nothing on this page counts them."
+            }, &findings::errors(report)))
+        }
+    }
+}
+
+fn findings(report: &FarmReport) -> Markup {
     html! {
         (section("keep", "What each step saves", &html! {
             "From what the guests see to what a medium that stores every block once, and packs it, would hold. "
@@ -115,11 +131,6 @@ fn sections(report: &FarmReport) -> Markup {
                 "Blocks are cut from the start of the disk."
             }, &findings::alignment(report)))
         }
-        @if !report.errors.is_empty() {
-            (section("", "Not read", &html! {
-                "Nothing on this page counts them."
-            }, &findings::errors(report)))
-        }
     }
 }
 
@@ -130,6 +141,12 @@ fn method(report: &FarmReport) -> Markup {
         section {
             h2 { "How this was measured" }
             dl.facts {
+                dt { "Read" }
+                dd {
+                    @for path in method.paths.iter().take(PATHS) { div.path { (short(path, tables::PATH)) } }
+                    @if method.paths.len() > PATHS { div { "and " (method.paths.len() - PATHS) " more" } }
+                    div { "on " span.path { (short(&method.host, tables::PATH)) } }
+                }
                 dt { "Blocks" }
                 dd {
                     (human(report.block_size)) ", cut from the start of each disk as its guest sees it, whatever the format of the image"
@@ -154,7 +171,7 @@ fn method(report: &FarmReport) -> Markup {
                 dd { (human(method.memory_bytes)) " at most, " (human(method.spilled_bytes)) " in temporary files" }
                 @if report.skipped > 0 {
                     dt { "Passed over" }
-                    dd { (count(report.skipped)) " files that are no images" }
+                    dd { (counted(usize::try_from(report.skipped).unwrap_or(usize::MAX), "other file")) ", no images" }
                 }
                 dt { "Program" } dd { (method.program) }
             }

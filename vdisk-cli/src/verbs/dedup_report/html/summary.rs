@@ -3,9 +3,15 @@
 use super::waterfall::{plus_minus, remaining};
 use super::{
     names::short,
-    scale::{at, count, counted, part, percent, ratio, times},
+    scale::{at, count, counted, percent},
 };
-use crate::{size::human, verbs::dedup_report::report::FarmReport};
+use crate::{
+    size::human,
+    verbs::dedup_report::{
+        figures,
+        report::{FarmReport, NO_BLOCK},
+    },
+};
 use maud::{Markup, html};
 
 /// Images that could not be read, named at the top.
@@ -23,10 +29,11 @@ pub(super) fn top(report: &FarmReport) -> Markup {
     }
 }
 
-/// About, if not every block was counted.
-fn about(report: &FarmReport) -> &'static str {
-    if report.sample.is_some() {
-        "about "
+/// About, if not every block was counted, and the figure does not say so itself.
+fn about(report: &FarmReport, figure: f64) -> &'static str {
+    let bounded = percent(figure).starts_with(['<', '>']);
+    if report.sample.is_some() && !bounded {
+        "About "
     } else {
         ""
     }
@@ -39,8 +46,10 @@ fn headline(report: &FarmReport) -> Markup {
             "No image was read"
         } @else if all.data_bytes == 0 {
             "There is no data in " (counted(report.images.len(), "image"))
+        } @else if report.is_blind() {
+            "Nothing is known of duplicates"
         } @else {
-            "Storing every block once saves " (about(report)) (percent(all.saving_percent))
+            (about(report, all.saving_percent)) (percent(all.saving_percent)) " of the data are duplicates"
         }
     }
 }
@@ -48,7 +57,6 @@ fn headline(report: &FarmReport) -> Markup {
 /// The result in a sentence or two.
 fn result(report: &FarmReport) -> Markup {
     let all = &report.total.steps;
-    let zeros = percent(part(all.zero_bytes, all.total_bytes) * 100.0);
     let images = counted(report.images.len(), "image");
     let verb = if report.images.len() == 1 {
         "shows"
@@ -59,16 +67,31 @@ fn result(report: &FarmReport) -> Markup {
         @if report.images.is_empty() {
             "So there is nothing to report on."
         } @else if all.data_bytes == 0 {
-            (images) " " (verb) " " (human(all.total_bytes)) ", all of it zeros."
+            (images) " " (verb) " " (human(all.total_bytes)) ", none of it data."
+        } @else if report.is_blind() {
+            (images) " " (verb) " " (human(all.total_bytes)) " to the guests; "
+            (human(all.data_bytes)) " is data. What of it is duplicates nobody can say: " (NO_BLOCK) "."
         } @else {
-            (images) " " (verb) " " (human(all.total_bytes)) " to the guests; " (zeros) " of it is zeros. Of "
-            (human(all.data_bytes)) " of data, " (about(report)) (human(all.unique_bytes)) " is distinct"
+            (images) " " (verb) " " (human(all.total_bytes)) " to the guests; "
+            (human(all.data_bytes)) " is data, "
+            @if report.sample.is_some() { "about " }
+            (human(all.unique_bytes)) " distinct. Today the images take "
+            (human(all.allocated_bytes)) " on their medium; each block once is "
+            (against(all.allocated_bytes, all.unique_bytes))
             @if let Some(compressed) = all.compressed_bytes {
-                ", and compression would bring that to about " (human(compressed))
-                (plus_minus(remaining(report).1))
+                ", and compressed, at about " (human(compressed)) (plus_minus(remaining(report).1)) ", "
+                (against(all.allocated_bytes, compressed))
             }
-            ". The images take " (human(all.allocated_bytes)) " on their medium today."
+            "."
         }
+    }
+}
+
+/// How much smaller than what is stored `now` it is to store `then`.
+fn against(now: u64, then: u64) -> String {
+    match now.checked_sub(then) {
+        Some(less) if less > 0 => format!("{} smaller", percent(figures::percent(less, now))),
+        _ => "no smaller".to_owned(),
     }
 }
 
@@ -99,9 +122,14 @@ fn warnings(report: &FarmReport) -> Markup {
             aside.warning role="note" {
                 p {
                     strong { "A sample. " }
-                    "One block in " (count(sample.one_in)) " was counted. The distinct data is "
-                    (human(report.total.steps.unique_bytes)) " ± " (human(sample.unique_error_bytes))
-                    " (95 % confidence); a run without " code { "--sample" } " is exact."
+                    "One block in " (count(sample.one_in)) " was counted. "
+                    @if report.is_blind() {
+                        "Nothing is known: " (NO_BLOCK)
+                    } @else {
+                        "The distinct data is " (human(report.total.steps.unique_bytes)) " ± "
+                        (human(sample.unique_error_bytes)) " (95 % confidence)"
+                    }
+                    "; a run without " code { "--sample" } " is exact."
                 }
             }
         }
@@ -124,30 +152,25 @@ fn tiles(report: &FarmReport) -> Markup {
     let tile = |name: &str, figure: String, note: &Markup| {
         html! { div.tile { dt { (name) } dd { strong { (figure) } span { (note) } } } }
     };
-    let (last, how) = match all.compressed_bytes {
-        Some(bytes) => (bytes, ", compressed"),
-        None => (all.unique_bytes, ", not compressed"),
-    };
     let today = all.allocated_bytes;
+    let note = |then: u64| html! { (against(today, then)) " than today" };
     html! {
         @if !report.images.is_empty() {
             dl.tiles {
+                @if !report.is_blind() {
+                    (tile("Duplicates", percent(all.saving_percent), &html! {
+                        "of " (human(all.data_bytes)) " of data; " (human(report.total.once_bytes)) " occurs only once"
+                    }))
+                }
                 (tile("On the medium today", human(today), &html! {
                     "of " (human(all.total_bytes)) " that guests see"
                 }))
-                (tile("Duplicates", human(all.duplicate_bytes), &html! {
-                    (percent(all.saving_percent)) " of the data"
-                }))
-                (tile("Distinct data", human(all.unique_bytes), &html! {
-                    (human(report.total.once_bytes)) " of it occurs only once"
-                }))
-                (tile("What remains", human(last), &html! {
-                    @if last > today {
-                        "more than today: the images are packed already"
-                    } @else if last > 0 {
-                        (times(ratio(today, last))) " smaller than today" (how)
+                @if !report.is_blind() {
+                    (tile("Each block once", human(all.unique_bytes), &note(all.unique_bytes)))
+                    @if let Some(bytes) = all.compressed_bytes {
+                        (tile("And compressed", human(bytes), &note(bytes)))
                     }
-                }))
+                }
             }
         }
     }

@@ -133,7 +133,8 @@ fn each_step_has_its_ratio_and_all_multiply_to_the_total() {
     assert_eq!(image.compressed_bytes, Some(5 * MIB / 2));
     let text = text(&report);
     for part in [
-        "2 images show 200 MiB; 100 MiB of it is data, 14 MiB of that distinct: a saving of 86.0 %.",
+        "2 images show 200 MiB; 100 MiB is data, 14 MiB distinct: 86.0 % of the data are duplicates.\n\
+         Stored now: 40 MiB; each block once: 14 MiB, smaller by 65.0 %.\n",
         "Deflate would bring it to 3.5 MiB (+- 716.8 KiB, from 100 blocks).",
         "57.14x",
         "~3.5 MiB",
@@ -191,24 +192,51 @@ fn estimates_stay_within_what_is_known() {
         (50 * MIB, 50 * MIB)
     );
     assert_eq!((image.internal_duplicate_bytes, image.shared_bytes), (0, 0));
-    // No block was in the sample: there is data all the same, and nobody knows how much.
-    outcome.total.unique = 0;
+    // One block was in the sample, and it is no block of the first image.
+    outcome.total.unique = 64 * 4096;
     outcome.sampled.unique_error = 0;
+    outcome.images[0].as_mut().unwrap().distinct = 0;
     let little = report(&farm, &outcome, Some(90.0));
-    assert_eq!(little.total.steps.unique_bytes, 4096);
+    assert_eq!(little.sample.as_ref().unwrap().distinct_bytes, 4096);
+    assert_eq!(little.total.steps.unique_bytes, 64 * 4096);
+    assert_eq!(little.images[0].distinct_bytes, 64 * 4096);
     let error = little.sample.as_ref().unwrap().unique_error_bytes;
     assert_eq!(error, 4 * 64 * 4096);
     assert_eq!(
         little.guarantee.as_ref().unwrap().saving_percent,
-        100.0 - 100.0 * (error + 4096) as f64 / (100.0 * MIB as f64)
+        100.0 - 100.0 * (error + 64 * 4096) as f64 / (100.0 * MIB as f64)
     );
-    outcome.sampled.bits = 16;
-    let nothing = report(&farm, &outcome, Some(90.0));
-    assert_eq!(
-        nothing.sample.as_ref().unwrap().unique_error_bytes,
-        100 * MIB
-    );
-    assert_eq!(nothing.exit(), Exit::Refused);
+}
+
+/// There is data all the same, and nobody knows how much of it is duplicates.
+#[test]
+fn a_sample_without_a_block_knows_nothing() {
+    let (farm, mut outcome) = farm(&["a", "b"]);
+    outcome.sampled = Sampled {
+        bits: 3,
+        unique_error: 0,
+    };
+    outcome.total.unique = 0;
+    outcome.total.once = 0;
+    for image in outcome.images.iter_mut().flatten() {
+        image.distinct = 0;
+        image.exclusive = 0;
+    }
+    for wanted in [0.0, 1.0, 90.0] {
+        let nothing = report(&farm, &outcome, Some(wanted));
+        let steps = &nothing.total.steps;
+        let error = nothing.sample.as_ref().unwrap().unique_error_bytes;
+        assert_eq!((steps.unique_bytes, error), (100 * MIB, 100 * MIB));
+        assert_eq!((steps.saving_percent, steps.ratios.dedup), (0.0, 1.0));
+        assert_eq!(nothing.exit(), Exit::Refused, "{wanted}");
+        let said = text(&nothing);
+        for part in ["the sample has no block: take a larger one", "is not met"] {
+            assert!(said.contains(part), "no '{part}' in {said}");
+        }
+        assert!(!said.contains("duplicates.\n"), "{said}");
+        let page = super::html::page(&nothing);
+        assert!(page.contains("the sample has no block: take a larger one"));
+    }
 }
 
 /// Two disks of one sector: less than a block, and exact all the same.
@@ -265,9 +293,12 @@ fn a_guarantee_is_met_only_by_what_is_sure() {
         "{said}"
     );
     assert!(
-        said.ends_with("1 images not readable\n  c: cannot be read\n"),
+        said.ends_with("1 image not readable\n  c: cannot be read\n"),
         "{said}"
     );
+    let mut on_terminal = report(&farm, &outcome, None);
+    on_terminal.errors_seen = true;
+    assert!(text(&on_terminal).ends_with("1 image not readable (named above)\n"));
     assert!(
         said.contains("Not whole: 1 image could not be read"),
         "{said}"

@@ -2,7 +2,8 @@
 
 mod tables;
 
-use super::report::{Cluster, FarmReport};
+use super::figures;
+use super::report::{Cluster, FarmReport, NO_BLOCK};
 use crate::{size::human, ui::Report};
 use std::io::{self, Write};
 use vdisk_core::printable;
@@ -24,11 +25,16 @@ impl Report for FarmReport {
         }
         writeln!(
             out,
-            "{} images, blocks of {}; {} other files skipped, {} images not readable",
-            self.images.len(),
+            "{}, blocks of {}; {} skipped, {} not readable{}",
+            count(self.images.len() as u64, "image"),
             human(self.block_size),
-            self.skipped,
-            self.errors.len()
+            count(self.skipped, "other file"),
+            count(self.errors.len() as u64, "image"),
+            if self.named_above() {
+                " (named above)"
+            } else {
+                ""
+            }
         )?;
         self.errors(out)
     }
@@ -42,14 +48,23 @@ impl FarmReport {
             1 => "1 image shows".to_owned(),
             many => format!("{many} images show"),
         };
-        writeln!(
-            out,
-            "{shows} {}; {} of it is data, {} of that distinct: a saving of {}.",
-            human(total.total_bytes),
-            human(total.data_bytes),
-            human(total.unique_bytes),
-            percent(total.saving_percent)
-        )?;
+        let (size, data) = (human(total.total_bytes), human(total.data_bytes));
+        let once = self.once();
+        if total.data_bytes == 0 {
+            writeln!(out, "{shows} {size}, none of it data.")?;
+        } else if self.is_blind() {
+            writeln!(
+                out,
+                "{shows} {size}; {data} is data. Nothing is known of duplicates, as {NO_BLOCK}."
+            )?;
+        } else {
+            writeln!(
+                out,
+                "{shows} {size}; {data} is data, {once} distinct: {} of the data are duplicates.",
+                percent(total.saving_percent)
+            )?;
+            self.against_today(out)?;
+        }
         if let (Some(bytes), Some(compression)) = (total.compressed_bytes, &self.compression) {
             let error = total.unique_bytes as f64 * compression.error;
             writeln!(
@@ -60,7 +75,7 @@ impl FarmReport {
                 compression.sampled_blocks
             )?;
         }
-        if let Some(sample) = &self.sample {
+        if let Some(sample) = self.sample.as_ref().filter(|_| !self.is_blind()) {
             writeln!(
                 out,
                 "A sample of 1/{}: distinct bytes are estimates, in total +- {}.",
@@ -87,10 +102,36 @@ impl FarmReport {
             writeln!(
                 out,
                 "Not whole: {} could not be read, and all figures are about the others.",
-                count(self.errors.len(), "image")
+                count(self.errors.len() as u64, "image")
             )?;
         }
         writeln!(out)
+    }
+
+    /// Each distinct block once.
+    fn once(&self) -> String {
+        let about = if self.sample.is_some() { "about " } else { "" };
+        format!("{about}{}", human(self.total.steps.unique_bytes))
+    }
+
+    /// A farm of clones has stored its duplicates once already: what is left to save is another figure.
+    fn against_today(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (now, once) = (
+            self.total.steps.allocated_bytes,
+            self.total.steps.unique_bytes,
+        );
+        let smaller = match now.checked_sub(once) {
+            Some(less) if less > 0 => {
+                format!("smaller by {}", percent(figures::percent(less, now)))
+            }
+            _ => "no smaller than what is stored now".to_owned(),
+        };
+        writeln!(
+            out,
+            "Stored now: {}; each block once: {}, {smaller}.",
+            human(now),
+            self.once()
+        )
     }
 
     fn more_images(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -129,7 +170,7 @@ impl FarmReport {
     fn alignments(&self, out: &mut dyn Write) -> io::Result<()> {
         let block = human(self.block_size);
         if !self.misaligned.is_empty() {
-            let found = count(self.misaligned.len(), "partition");
+            let found = count(self.misaligned.len() as u64, "partition");
             writeln!(out, "{found} not at a multiple of {block}:")?;
             for one in self.misaligned.iter().take(LINES) {
                 let path = printable(&one.path);
@@ -149,7 +190,7 @@ impl FarmReport {
             Some(alignment) => writeln!(
                 out,
                 "Cut from the start of the largest partition ({} anew): {} distinct, a saving of {}.",
-                count(alignment.images, "image"),
+                count(alignment.images as u64, "image"),
                 human(alignment.unique_bytes),
                 percent(alignment.saving_percent)
             )?,
@@ -157,7 +198,14 @@ impl FarmReport {
         writeln!(out)
     }
 
+    fn named_above(&self) -> bool {
+        self.errors_seen && !self.errors.is_empty()
+    }
+
     fn errors(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.named_above() {
+            return Ok(());
+        }
         for trouble in self.errors.iter().take(LINES) {
             // An error may name the file itself.
             let error = trouble.error.strip_prefix(&format!("{}: ", trouble.path));
@@ -170,17 +218,22 @@ impl FarmReport {
 
 impl Cluster {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (share, would) = match self.members.len() {
-            1 => ("1 image shares".to_owned(), "its child, it would take"),
+        let share = percent(self.shared_percent);
+        let (share, child, original) = match self.members.len() {
+            1 => (
+                format!("1 image shares {share} of its data"),
+                "A thin child",
+                "original is",
+            ),
             many => (
-                format!("{many} images share"),
-                "its children, they would take",
+                format!("{many} images share on average {share} of their data"),
+                "Thin children",
+                "originals are",
             ),
         };
         writeln!(
             out,
-            "{share} {} with {} at the same places; as {would} about {} less:",
-            percent(self.shared_percent),
+            "{share} with {} at the same places. {child} of it would free about {}, once the {original} deleted:",
             printable(&self.base),
             human(self.frees_bytes)
         )?;
@@ -200,7 +253,7 @@ fn more(all: usize, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn count(number: usize, what: &str) -> String {
+fn count(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         many => format!("{many} {what}s"),

@@ -19,17 +19,14 @@ impl FarmReport {
             table.add_row([step.to_owned(), size, ratio.map(times).unwrap_or_default()]);
         };
         row("virtual", human(total.total_bytes), None);
-        row(
-            "stored now",
-            human(total.allocated_bytes),
-            Some(ratios.thin),
-        );
         row("without zeros", human(total.data_bytes), Some(ratios.zero));
-        row(
-            "each block once",
-            human(total.unique_bytes),
-            Some(ratios.dedup),
-        );
+        if !self.is_blind() {
+            row(
+                "each block once",
+                human(total.unique_bytes),
+                Some(ratios.dedup),
+            );
+        }
         if let Some(bytes) = total.compressed_bytes {
             row(
                 "compressed",
@@ -38,6 +35,12 @@ impl FarmReport {
             );
         }
         row("in all", String::new(), Some(ratios.total));
+        // No step between the others: it would spoil their product.
+        row(
+            "for comparison: stored now",
+            human(total.allocated_bytes),
+            Some(ratios.thin),
+        );
         table
     }
 
@@ -55,23 +58,38 @@ impl FarmReport {
         for image in self.shown() {
             let steps = &image.steps;
             let mut row = vec![printable(&image.path).into_owned()];
+            row.extend([steps.total_bytes, steps.allocated_bytes, steps.data_bytes].map(human));
             row.extend(
                 [
-                    steps.total_bytes,
-                    steps.allocated_bytes,
-                    steps.data_bytes,
                     image.distinct_bytes,
                     image.exclusive_bytes,
                     image.shared_bytes,
                 ]
-                .map(human),
+                .map(|bytes| self.known(bytes)),
             );
             table.add_row(row);
         }
         let mut row = vec!["total".to_owned()];
-        row.extend(sizes(&self.total.steps));
+        row.extend(self.sizes(&self.total.steps));
         table.add_row(row);
         table
+    }
+
+    /// A size that follows from duplicates.
+    fn known(&self, bytes: u64) -> String {
+        match self.is_blind() {
+            true => "?".to_owned(),
+            false => human(bytes),
+        }
+    }
+
+    fn sizes(&self, steps: &Steps) -> [String; 4] {
+        [
+            human(steps.total_bytes),
+            human(steps.allocated_bytes),
+            human(steps.data_bytes),
+            self.known(steps.unique_bytes),
+        ]
     }
 
     /// The images of the table, in their order.
@@ -94,8 +112,11 @@ impl FarmReport {
                 printable(&group.name).into_owned(),
                 group.images.to_string(),
             ];
-            row.extend(sizes(&group.steps));
-            row.push(percent(group.steps.saving_percent));
+            row.extend(self.sizes(&group.steps));
+            row.push(match self.is_blind() {
+                true => "?".to_owned(),
+                false => percent(group.steps.saving_percent),
+            });
             table.add_row(row);
         }
         table
@@ -133,16 +154,6 @@ fn table<const N: usize>(columns: [&str; N]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-fn sizes(steps: &Steps) -> [String; 4] {
-    [
-        steps.total_bytes,
-        steps.allocated_bytes,
-        steps.data_bytes,
-        steps.unique_bytes,
-    ]
-    .map(human)
 }
 
 fn times(ratio: f64) -> String {

@@ -64,9 +64,12 @@ pub(super) fn empty() -> FarmReport {
         compression: None,
         guarantee: None,
         errors: Vec::new(),
+        errors_seen: false,
         skipped: 0,
         method: Method {
             program: "vdisk 0.1.0".into(),
+            host: "store".into(),
+            paths: vec!["/srv/farm".into()],
             hash: "SHA-256, first 128 bits",
             unit: 4096,
             memory_bytes: GIB,
@@ -302,6 +305,7 @@ pub(super) fn sampled() -> FarmReport {
     let unique_error_bytes = report.total.steps.unique_bytes / 12;
     report.sample = Some(Sample {
         one_in: 64,
+        distinct_bytes: report.total.steps.unique_bytes / 64,
         unique_error_bytes,
     });
     report
