@@ -59,8 +59,11 @@ pub struct FileStamp {
     pub size: u64,
     /// Bytes on the medium.
     pub allocated: u64,
-    /// Last change in nanoseconds since 1970.
+    /// Last change of its contents in nanoseconds since 1970, which programs can set.
     pub modified: i64,
+    /// Last change of its contents or of what the system knows of it, in nanoseconds since 1970: the
+    /// system sets it, so that a change does not hide behind an old `modified`.
+    pub changed: i64,
 }
 
 impl FileStamp {
@@ -72,8 +75,14 @@ impl FileStamp {
         self.state() == other.state()
     }
 
-    fn state(&self) -> (&str, u64, u64, i64) {
-        (&self.path, self.inode, self.size, self.modified)
+    fn state(&self) -> (&str, u64, u64, i64, i64) {
+        (
+            &self.path,
+            self.inode,
+            self.size,
+            self.modified,
+            self.changed,
+        )
     }
 }
 
@@ -91,6 +100,16 @@ impl Header {
         let state = digits(&(&self.format, self.layers, self.size, &self.parent, files));
         self.id = place + &state;
         self
+    }
+
+    /// True if both are of the same image in the same state, of which perhaps each has other layers: images
+    /// that are read together decide where chains are cut.
+    pub fn same_state(&self, other: &Self) -> bool {
+        let mut files = self.files.iter().zip(&other.files);
+        (&self.host, &self.path, self.unit) == (&other.host, &other.path, other.unit)
+            && (&self.format, self.size) == (&other.format, other.size)
+            && self.files.len() == other.files.len()
+            && files.all(|(one, other)| one.same(other))
     }
 
     /// Fails unless the numbers make sense. They come from a file.

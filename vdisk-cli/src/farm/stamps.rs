@@ -40,14 +40,17 @@ impl Stamps {
             }
             stamps.paths.push(path.clone());
             stamps.tell &= metadata.is_file();
-            let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+            let nanoseconds = |seconds: i64, rest: i64| {
+                seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+            };
             stamps.files.push(FileStamp {
                 path: text_of(&absolute(path)),
                 device: metadata.dev(),
                 inode: metadata.ino(),
                 size: metadata.len(),
                 allocated: metadata.blocks().saturating_mul(512),
-                modified: seconds.saturating_add(metadata.mtime_nsec()),
+                modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             });
         }
         Ok(stamps)
@@ -63,9 +66,14 @@ impl Stamps {
     }
 }
 
+/// A change that set back `modified` still shows in the time of change of the inode.
 fn is_new(metadata: &fs::Metadata) -> bool {
-    let modified = metadata.modified().ok();
-    let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    let changed = (u64::try_from(seconds).ok())
+        .zip(u32::try_from(nanoseconds).ok())
+        .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let age = changed.and_then(|changed| now.ok()?.checked_sub(changed));
     age.is_some_and(|age| age < STEP)
 }
 
