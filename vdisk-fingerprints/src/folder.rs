@@ -134,7 +134,7 @@ impl Folder {
             return false;
         };
         let header = reader.header();
-        if !header.same_state(new) {
+        if header.state() != new.state() {
             return false; // what lies over it is as old
         }
         if header.image && !new.image {

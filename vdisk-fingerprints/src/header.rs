@@ -102,14 +102,11 @@ impl Header {
         self
     }
 
-    /// True if both are of the same image in the same state, of which perhaps each has other layers: images
-    /// that are read together decide where chains are cut.
-    pub fn same_state(&self, other: &Self) -> bool {
-        let mut files = self.files.iter().zip(&other.files);
-        (&self.host, &self.path, self.unit) == (&other.host, &other.path, other.unit)
-            && (&self.format, self.size) == (&other.format, other.size)
-            && self.files.len() == other.files.len()
-            && files.all(|(one, other)| one.same(other))
+    /// What its image was like when it was read, in 16 hexadecimal digits. Segments of one image in one
+    /// state show the same disk, wherever their chains were cut: that depends on what is read with them.
+    pub fn state(&self) -> String {
+        let files: Vec<_> = self.files.iter().map(FileStamp::state).collect();
+        digits(&(&self.format, self.size, files))
     }
 
     /// Fails unless the numbers make sense. They come from a file.
