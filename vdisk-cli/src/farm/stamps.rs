@@ -1,5 +1,6 @@
 //! How files are when they are read, so that fingerprints are used only as long as they are so.
 
+use crate::args::shown;
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -44,7 +45,7 @@ impl Stamps {
                 seconds.saturating_mul(1_000_000_000).saturating_add(rest)
             };
             stamps.files.push(FileStamp {
-                path: text_of(&absolute(path)),
+                path: shown(&absolute(path)),
                 device: metadata.dev(),
                 inode: metadata.ino(),
                 size: metadata.len(),
@@ -90,20 +91,6 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
         full.push(disk);
     }
     full.into()
-}
-
-/// A path as text that no other path has: bytes that are no text are escaped.
-pub(super) fn text_of(path: &Path) -> String {
-    use std::{fmt::Write, os::unix::ffi::OsStrExt};
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 /// The name of this machine.
