@@ -25,7 +25,9 @@ from pyspark.sql import functions as F
 # The format of the files: docs/fingerprints.md.
 SCHEMA = 1
 COLUMNS = "position long, length long, kind string, hash binary"
-HEADER = ("id", "parent", "host", "path", "image", "format", "layers", "size", "unit", "zero")
+HEADER = ("id", "parent", "host", "path", "image", "format", "layers", "size", "unit", "zero", "files")
+# What tells states of a file apart; the last two say how new they are.
+STAMP = ("path", "inode", "size", "modified", "changed")
 SEAL = b"vdisk-fp"
 SEAL_BYTES = 72
 # Bytes that are read at once.
@@ -102,6 +104,7 @@ def header_of(metadata: dict) -> dict:
     header = json.loads(metadata[b"vdisk"])
     if header["schema"] != SCHEMA:
         raise ValueError(f"header has version {header['schema']}, and only {SCHEMA} is known")
+    header["files"] = [tuple(each[name] for name in STAMP) for each in header["files"]]
     return {name: header[name] for name in HEADER}
 
 
@@ -119,6 +122,14 @@ class Node:
         self.over: list["Node"] = []
         self.number = -1
         self.span = (0, 0)
+
+    def state(self) -> tuple:
+        """What the image was like: segments of one state show the same disk, wherever the chain was cut."""
+        return self.format, self.size, self.files
+
+    def since(self) -> tuple:
+        """When the newest of its files was changed."""
+        return max(((changed, modified) for *_, modified, changed in self.files), default=(0, 0))
 
     def ancestors(self) -> Iterator["Node"]:
         """From the nearest to the base."""
@@ -140,21 +151,51 @@ class Forest:
         for each in sorted(heads, key=lambda head: head.file):
             if not each.header:
                 self.errors.append({"path": location(each.file)[1], "error": each.error})
-            elif each.header["id"] not in nodes or nodes[each.header["id"]].error:
-                nodes[each.header["id"]] = Node(each)  # otherwise a copy
-        states: dict[tuple, Node] = {}
+                continue
+            copy = nodes.get(each.header["id"])
+            if copy is None or copy.error:
+                nodes[each.header["id"]] = Node(each)
+            if copy is not None:  # perhaps only one says that an image ends here
+                nodes[each.header["id"]].image = copy.image or each.header["image"]
+        places: dict[tuple, list[Node]] = {}
         for node in nodes.values():
-            other = states.setdefault((node.host, node.path), node)
-            if other is not node and node.error is None:
-                node.error = f"{node.file} is of it at another time than {other.file}"
+            places.setdefault((node.host, node.path, node.unit), []).append(node)
+        for several in places.values():
+            self._outdate(several)
         self.units = sorted({node.unit for node in nodes.values()})
         several = len({node.host for node in nodes.values()}) > 1
         for node in nodes.values():
             node.name = f"{node.host}:{node.path}" if several else node.path
         self._link(nodes)
+        for several in places.values():
+            self._once(several)
+        for node in sorted(nodes.values(), key=lambda node: node.name):
+            if node.error is not None and (node.image or node.damaged):
+                self.errors.append({"path": node.name, "error": node.error})
         self.images: list[Node] = []
         self.nodes: list[Node] = []
         self._number([node for node in nodes.values() if node.error is None])
+
+    @staticmethod
+    def _outdate(nodes: list[Node]) -> None:
+        """Of one image: marks files of older states than the newest."""
+        newest = max(nodes, key=Node.since)
+        for node in nodes:
+            if node.state() != newest.state():
+                newest.image = newest.image or node.image
+                newer = "newer" if node.since() < newest.since() else "as new"
+                error = f"{node.file} is of another state of {node.path}: {newest.file} is {newer}, and is counted"
+                node.error = node.error or error
+
+    @staticmethod
+    def _once(nodes: list[Node]) -> None:
+        """Of one image: lets one file in its newest state stand for it. The others are only parents."""
+        newest = max(nodes, key=Node.since).state()
+        nodes = [node for node in nodes if node.state() == newest]
+        if any(node.image for node in nodes):
+            best = max(nodes, key=lambda node: (node.error is None, node.image))
+            for node in nodes:
+                node.image = node is best
 
     def _link(self, nodes: dict[str, Node]) -> None:
         """Connects nodes with their parents, and marks those that have none, and all over them."""
@@ -182,9 +223,6 @@ class Forest:
                     each.error = f"its parent {each.below.name}: {fault or 'is its own parent'}"
                 good, fault = each.error is None, each.error
                 sound[each.id] = good
-        for node in sorted(nodes.values(), key=lambda node: node.name):
-            if node.error is not None and (node.image or node.damaged):
-                self.errors.append({"path": node.name, "error": node.error})
 
     def _number(self, nodes: list[Node]) -> None:
         """Numbers images in preorder, and leaves out nodes over which there are none."""

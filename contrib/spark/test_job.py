@@ -43,6 +43,7 @@ class Layer:
         self.host, self.path, self.size, self.parent, self.image = host, path, size, parent, image
         self.own = {}
         self.file = None
+        self.changed = 1
         self.id = hashlib.md5(f"{host} {path}".encode()).hexdigest()
 
     def blocks(self):
@@ -74,7 +75,11 @@ class Layer:
         header = {
             "schema": 1, "id": self.id, "parent": self.parent and self.parent.id, "host": self.host,
             "path": self.path, "image": self.image, "format": "raw", "layers": 1, "size": self.size,
-            "allocated": 0, "unit": UNIT, "deflate_bits": 10, "partitions": [], "files": [],
+            "allocated": 0, "unit": UNIT, "deflate_bits": 10, "partitions": [],
+            "files": [{
+                "path": self.path, "device": 1, "inode": 1, "size": self.size, "allocated": 0,
+                "modified": 1, "changed": self.changed,
+            }],
             "rows": len(rows), "data": sum(row[1] for row in rows if row[3]),
             "zero": sum(row[1] for row in rows if not row[3]),
         }
@@ -283,15 +288,49 @@ def lies(spark, folder):
         layer.write(folder, chance)
     one.parent = Layer("a", "/circle-2", size)
     one.write(folder, chance)
-    later = Layer("a", "/good", size)
-    later.id = "f" * 32
-    later.write(folder, chance)
+    earlier = Layer("a", "/good", size)
+    earlier.id = "f" * 32
+    earlier.changed = 0  # an earlier state
+    earlier.write(folder, chance)
     found = dedup_report.run(spark, [str(folder)], 1000)
     compare(found, truth([good], set()), "lies")
     paths = [each["path"] for each in found["errors"]]
-    # In the order of names; /good is counted once, in the state of the first file.
+    # In the order of names; /good is counted once, in its newest state.
     assert paths == ["/circle-1", "/circle-2", "/good", "/orphan", "/over-circle", "/shorter"], found["errors"]
     print("circles, orphans, wrong sizes and other states: left out")
+
+
+def copies(spark, folder):
+    """One image in several files: as an image and as a parent only, and cut at two places."""
+    chance = random.Random(4)
+    size = 4 << 20
+    gold = Layer("a", "/gold", size, image=False)
+    middle = Layer("a", "/middle", size, gold)
+    tops = [Layer("a", f"/top-{number}", size, middle) for number in range(2)]
+    for layer in [gold, middle, *tops]:
+        layer.own = {block: chance.randrange(1, 50) for block in range(0, size // UNIT, 1 if layer is gold else 7)}
+        layer.write(folder / "one", chance)
+    middle.image = False
+    middle.write(folder / "two", chance)
+    whole = Layer("a", "/middle", size)
+    whole.id = "e" * 32
+    whole.own = dict(enumerate(middle.shown()))
+    tops.append(Layer("a", "/top-2", size, whole))
+    tops[-1].own = {5: 1 << 41}
+    for layer in [whole, tops[-1]]:
+        layer.write(folder / "three", chance)
+    expected = truth([gold, middle, whole, *tops], set())
+    for names in [("one", "two", "three"), ("three", "two", "one"), ("two", "one", "three")]:
+        for at, name in enumerate(names):
+            (folder / name).rename(folder / f"{at}-{name}")
+        found = dedup_report.run(spark, [str(folder / f"{at}-{name}") for at, name in enumerate(names)], 1000)
+        for at, name in enumerate(names):
+            (folder / f"{at}-{name}").rename(folder / name)
+        for row in [*expected["images"], *found["images"]]:
+            row["layers"] = None  # follows from the file that is taken
+        compare(found, expected, f"copies {names}")
+        assert found["complete"], found["errors"]
+    print("one image in several files: counted once")
 
 
 def program(folder):
@@ -342,6 +381,7 @@ def main():
             random_farm(spark, seed, folder / f"seed {seed}")
         skewed_farm(spark, folder / "skewed")
         lies(spark, folder / "lies")
+        copies(spark, folder / "copies")
         program(folder / "program")
 
 

@@ -133,7 +133,16 @@ pub(crate) fn ids<'a>(files: impl Iterator<Item = &'a ImageFile>) -> Vec<FileId>
     files.filter_map(|f| f.tag.id).collect()
 }
 
-/// A path for reports.
+/// A path for reports, as text that no other path has: bytes that are no text are escaped.
 pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string()
+    use std::{fmt::Write, os::unix::ffi::OsStrExt};
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }

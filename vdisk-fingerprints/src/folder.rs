@@ -2,7 +2,7 @@
 
 use crate::{Header, Reader, header::is_id};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     io::ErrorKind as Io,
     path::{Path, PathBuf},
@@ -27,6 +27,8 @@ pub struct Folder {
     files: BTreeMap<String, PathBuf>,
     /// Files with other names.
     others: Vec<PathBuf>,
+    /// By file that lies over another one: the name of that one. Read when it is needed.
+    parents: Option<HashMap<PathBuf, String>>,
 }
 
 impl Folder {
@@ -41,6 +43,7 @@ impl Folder {
             path: path.to_owned(),
             files: BTreeMap::new(),
             others: Vec::new(),
+            parents: None,
         };
         for entry in fs::read_dir(path).map_err(io)? {
             let path = entry.map_err(io)?.path();
@@ -68,26 +71,25 @@ impl Folder {
         let Some(path) = self.files.get(id) else {
             return Ok(None);
         };
-        let reader = Reader::open(path)?;
-        if reader.header().id != id {
-            let detail = format!("is of {}, as the file's name is not", reader.header().id);
-            return Err(Error::corrupt("header", detail).path(path));
-        }
-        Ok(Some(reader))
+        open(path, Some(id)).map(Some)
     }
 
     /// The headers of all files, or why they cannot be read, in the order of the images' names.
     pub fn headers(&self) -> impl Iterator<Item = (&Path, Result<Header>)> {
-        let mut paths: Vec<&PathBuf> = self.files.values().chain(&self.others).collect();
+        let named = self.files.iter().map(|(id, path)| (path, Some(id)));
+        let others = self.others.iter().map(|path| (path, None));
+        let mut paths: Vec<(&PathBuf, Option<&String>)> = named.chain(others).collect();
         paths.sort_unstable();
-        paths.into_iter().map(|path| {
-            let reader = Reader::open(path);
+        paths.into_iter().map(|(path, id)| {
+            let reader = open(path, id.map(String::as_str));
             (path.as_path(), reader.map(|r| r.header().clone()))
         })
     }
 
     /// Takes up `file`, which is whole. Fingerprints of the same image in another state go first:
-    /// at no time are there two that would both be counted.
+    /// at no time are there two that would both be counted. In the same state, but with other
+    /// layers, they stay as long as others lie over them, or while only they say that it is an image:
+    /// who reads the folder counts such an image once.
     pub(crate) fn keep(&mut self, file: NamedTempFile, header: &Header) -> Result<PathBuf> {
         if !is_id(&header.id) {
             let detail = format!("'{}' is not 32 hexadecimal digits", header.id);
@@ -102,6 +104,12 @@ impl Folder {
             .map(|(id, old)| (id.clone(), old.clone()))
             .collect();
         for (id, old) in old {
+            if self.needs(&id, &old, header) {
+                continue;
+            }
+            if let Some(parents) = &mut self.parents {
+                parents.remove(&old);
+            }
             match fs::remove_file(&old) {
                 Err(e) if e.kind() != Io::NotFound => {
                     return Err(Error::io("remove", e).path(old));
@@ -112,7 +120,47 @@ impl Folder {
         file.persist(&path)
             .map_err(|e| Error::io("rename", e.error).path(&path))?;
         self.files.insert(header.id.clone(), path.clone());
+        if let Some(parents) = &mut self.parents {
+            parents.remove(&path);
+            parents.extend(header.parent.clone().map(|parent| (path.clone(), parent)));
+        }
         Ok(path)
+    }
+
+    /// True if the file `old` of the segment `id` says something beside a file of `new`, which is of the
+    /// same image.
+    fn needs(&mut self, id: &str, old: &Path, new: &Header) -> bool {
+        let Ok(reader) = open(old, Some(id)) else {
+            return false;
+        };
+        let header = reader.header();
+        if header.state() != new.state() {
+            return false; // what lies over it is as old
+        }
+        if header.image && !new.image {
+            return true;
+        }
+        if self.parents.is_none() {
+            let parents = self.headers().filter_map(|(path, header)| {
+                let parent = header.ok()?.parent?;
+                Some((path.to_owned(), parent))
+            });
+            self.parents = Some(parents.collect());
+        }
+        let mut parents = self.parents.iter().flatten();
+        parents.any(|(_, parent)| parent == id)
+    }
+}
+
+/// Opens the file at `path`, which has the segment `id` if it is named after one.
+fn open(path: &Path, id: Option<&str>) -> Result<Reader> {
+    let reader = Reader::open(path)?;
+    match id {
+        Some(id) if reader.header().id != id => {
+            let detail = format!("is of {}, as the file's name is not", reader.header().id);
+            Err(Error::corrupt("header", detail).path(path))
+        }
+        _ => Ok(reader),
     }
 }
 

@@ -59,8 +59,11 @@ pub struct FileStamp {
     pub size: u64,
     /// Bytes on the medium.
     pub allocated: u64,
-    /// Last change in nanoseconds since 1970.
+    /// Last change of its contents in nanoseconds since 1970, which programs can set.
     pub modified: i64,
+    /// Last change of its contents or of what the system knows of it, in nanoseconds since 1970: the
+    /// system sets it, so that a change does not hide behind an old `modified`.
+    pub changed: i64,
 }
 
 impl FileStamp {
@@ -72,8 +75,14 @@ impl FileStamp {
         self.state() == other.state()
     }
 
-    fn state(&self) -> (&str, u64, u64, i64) {
-        (&self.path, self.inode, self.size, self.modified)
+    fn state(&self) -> (&str, u64, u64, i64, i64) {
+        (
+            &self.path,
+            self.inode,
+            self.size,
+            self.modified,
+            self.changed,
+        )
     }
 }
 
@@ -91,6 +100,13 @@ impl Header {
         let state = digits(&(&self.format, self.layers, self.size, &self.parent, files));
         self.id = place + &state;
         self
+    }
+
+    /// What its image was like when it was read, in 16 hexadecimal digits. Segments of one image in one
+    /// state show the same disk, wherever their chains were cut: that depends on what is read with them.
+    pub fn state(&self) -> String {
+        let files: Vec<_> = self.files.iter().map(FileStamp::state).collect();
+        digits(&(&self.format, self.size, files))
     }
 
     /// Fails unless the numbers make sense. They come from a file.

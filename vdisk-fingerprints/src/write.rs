@@ -89,7 +89,8 @@ impl Writer {
     }
 
     /// Writes the rest, and gives the file its name in `folder`: files with other fingerprints of
-    /// the same image and unit are removed. Returns what it says of itself, and its path.
+    /// the same image and unit are removed, unless the image is in the same state and they are needed by
+    /// others. Returns what it says of itself, and its path.
     pub fn finish(mut self, folder: &mut Folder) -> Result<(Header, PathBuf)> {
         self.flush()?;
         let (header, path) = (self.header, self.folder);

@@ -35,6 +35,7 @@ fn header(path: &str, size: u64) -> Header {
             size,
             allocated: size,
             modified: 3,
+            changed: 4,
         }],
         ..Header::default()
     }
@@ -201,6 +202,81 @@ fn another_state_of_an_image_replaces_the_old_one() {
 }
 
 #[test]
+fn another_cut_of_an_image_stays_as_long_as_it_says_something() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(place.path(), true).unwrap();
+    let (rows, size) = blocks(&[(2, 1), (0, 5), (2, 2)], 0, false);
+    let whole = Header {
+        image: false,
+        layers: 2,
+        ..header("/vm/c.vmdk", size)
+    }
+    .named();
+    let over = |parent: &Header, path: &str| {
+        Header {
+            parent: Some(parent.id.clone()),
+            ..header(path, size)
+        }
+        .named()
+    };
+    let base = header("/vm/base.vmdk", size);
+    let child = over(&whole, "/vm/child.vmdk");
+    let cut = over(&base, "/vm/c.vmdk");
+    let there = |folder: &Folder, wanted: &[&Header]| {
+        let reopened = Folder::open(place.path(), false).unwrap();
+        for folder in [folder, &reopened] {
+            let mut found: Vec<_> = folder.headers().map(|(_, h)| h.unwrap().id).collect();
+            let mut wanted: Vec<_> = wanted.iter().map(|h| h.id.clone()).collect();
+            found.sort();
+            wanted.sort();
+            assert_eq!(found, wanted);
+        }
+    };
+    for header in [&whole, &child, &base, &cut] {
+        let own = if header.parent.is_some() {
+            &[]
+        } else {
+            &rows[..]
+        };
+        write(&mut folder, header.clone(), own, 1);
+    }
+    there(&folder, &[&whole, &child, &base, &cut]); // the child needs the first cut
+    write(&mut folder, whole.clone(), &rows, 1);
+    there(&folder, &[&whole, &child, &base, &cut]); // only the second one says that it is an image
+    let moved = over(&cut, "/vm/child.vmdk");
+    write(&mut folder, moved.clone(), &[], 1);
+    there(&folder, &[&whole, &base, &cut, &moved]);
+    write(&mut folder, cut.clone(), &[], 1);
+    there(&folder, &[&base, &cut, &moved]); // nobody needs the first one
+    // Of another state, it is of no use to anybody.
+    let mut later = cut;
+    later.files[0].changed += 1;
+    let later = later.named();
+    write(&mut folder, later.clone(), &[], 1);
+    there(&folder, &[&base, &later, &moved]);
+}
+
+#[test]
+fn a_file_with_the_name_of_another_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = Folder::open(place.path(), true).unwrap();
+    let (rows, size) = blocks(&[(2, 1)], 0, false);
+    let [one, two] = ["/one", "/two"].map(|path| write(&mut folder, header(path, size), &rows, 1));
+    fs::copy(&one, &two).unwrap();
+    fs::copy(&one, place.path().join("copy.parquet")).unwrap();
+    let folder = Folder::open(place.path(), false).unwrap();
+    for (path, header) in folder.headers() {
+        match header {
+            Ok(header) => assert!(header.path == "/one" && path != two),
+            Err(error) => {
+                assert!(path == two && error.to_string().contains("as the file's name is not"));
+            }
+        }
+    }
+    assert_eq!(folder.headers().count(), 3);
+}
+
+#[test]
 fn a_name_follows_from_what_decides_about_the_rows() {
     let first = header("/vm/a.raw", 8192);
     let stays = |change: &dyn Fn(&mut Header)| {
@@ -216,6 +292,7 @@ fn a_name_follows_from_what_decides_about_the_rows() {
     assert!(!stays(&|h| h.unit = 512));
     assert!(!stays(&|h| h.parent = Some("0".repeat(32))));
     assert!(!stays(&|h| h.files[0].modified += 1));
+    assert!(!stays(&|h| h.files[0].changed += 1));
     assert!(!stays(&|h| h.files[0].inode += 1));
     assert!(!stays(&|h| h.layers += 1));
 }

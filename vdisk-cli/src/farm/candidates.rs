@@ -121,7 +121,7 @@ pub(super) fn images(
         let disks = match candidate.disks(input, &resolver) {
             Ok(disks) => disks,
             Err((candidate, error)) => {
-                opened.push((candidate, Err(error)));
+                opened.push((candidate, Err(error), false));
                 continue;
             }
         };
@@ -130,24 +130,35 @@ pub(super) fn images(
                 verify: false, // reading does
                 ..disk.options(input, &resolver)
             };
+            let mut own: Option<Vec<PathBuf>> = None;
             let found = open_layer(&disk.path, &options).and_then(|layer| {
+                let files = layer.files().iter().map(|file| file.path().to_owned());
+                own = Some(files.collect());
                 let others = layer.files().iter().skip(1).filter_map(|f| f.tag.id);
                 extents.extend(others.filter(|id| disk.id != Some(*id)));
                 let chain = open::complete(layer, &options)?;
                 Ok(Found::of(&chain, &disk, layers))
             });
-            opened.push((disk, found));
+            // Once its own layer is open, only its parents are opened.
+            let parent = match (&found, &own) {
+                (Err(error), Some(own)) => error
+                    .file()
+                    .is_some_and(|file| !own.iter().any(|own| own == file)),
+                _ => false,
+            };
+            opened.push((disk, found, parent));
         }
     }
     let mut images = Vec::new();
     let mut seen = HashSet::new();
-    for (candidate, found) in opened {
+    for (candidate, found, parent) in opened {
         let extent = candidate.id.is_some_and(|id| extents.contains(&id));
         match found {
             _ if extent && !candidate.named => notes.skipped += 1,
             Err(error) if !candidate.named && is_no_image(&candidate.path, &error) => {
                 notes.skipped += 1;
             }
+            Err(error) if parent => notes.parent_failed(&candidate.path, error)?,
             Err(error) => notes.failed(&candidate.path, error)?,
             Ok(found) if found.place.clone().is_none_or(|place| seen.insert(place)) => {
                 images.push(found);

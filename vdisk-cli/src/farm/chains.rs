@@ -2,9 +2,9 @@
 
 use super::{
     candidates::{Candidate, Place, options},
-    stamps::{absolute, text_of},
+    stamps::absolute,
 };
-use crate::args::InputArgs;
+use crate::args::{InputArgs, shown};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -49,7 +49,7 @@ impl Layers {
         let mut files: Vec<PathBuf> = layer.files().iter().map(outer).collect();
         files.dedup();
         let info = Arc::new(LayerInfo {
-            path: text_of(&absolute(layer.path())),
+            path: shown(&absolute(layer.path())),
             format: layer.format().name(),
             size: layer.size(),
             allocated: layer.stored_size(),

@@ -54,7 +54,13 @@ pub(super) fn shifted(farm: &Farm, block: u64) -> Option<Farm> {
         })
         .unzip();
     let moved = chains.iter().any(|chain| chain.pad > 0);
-    moved.then(|| self::farm(images, chains, farm.unit))
+    let stamps = farm.stamps.iter().zip(&farm.left_out);
+    let stamps = stamps.filter(|(_, left_out)| !**left_out);
+    let stamps = stamps.map(|(stamps, _)| stamps.clone()).collect();
+    moved.then(|| Farm {
+        stamps,
+        ..self::farm(images, chains, farm.unit)
+    })
 }
 
 /// A farm of `images`, which have these chains.

@@ -1,10 +1,7 @@
 //! Images that are left out because something that they lie over cannot be read.
 
-use super::{
-    Farm, Trouble,
-    stamps::{absolute, text_of},
-};
-use crate::ui::Ui;
+use super::{Farm, Trouble, stamps::absolute};
+use crate::{args::shown, ui::Ui};
 use std::path::Path;
 use vdisk_core::Error;
 
@@ -19,7 +16,7 @@ pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
             .chains
             .get(number)
             .and_then(|chain| chain.layers.first());
-        let full = |path: &Path| text_of(&absolute(path));
+        let full = |path: &Path| shown(&absolute(path));
         let file = error.file().map(full);
         let own = match (&file, top) {
             // A segment may have several layers.

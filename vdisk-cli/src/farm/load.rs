@@ -3,7 +3,8 @@
 use super::{Farm, Image, notes::Notes, source::Source};
 use crate::{args::shown, size::human, ui::Ui};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
 };
 use vdisk_core::{Error, ErrorKind, Result, limits::CHAIN_DEPTH, ops::dedup::Node};
@@ -20,6 +21,9 @@ struct Loaded {
     header: Header,
     /// Its files: device, inode, and bytes on the medium.
     files: Vec<(u64, u64, u64)>,
+    /// What the image was like, and since when.
+    state: String,
+    since: Option<(i64, i64)>,
     /// Why it cannot be used.
     trouble: Option<String>,
 }
@@ -42,7 +46,9 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
         .copied()
         .unwrap_or(vdisk_core::ops::dedup::UNIT);
     let parents = parents(&loaded);
+    let images = newest(&mut loaded);
     judge(&mut loaded, &parents);
+    images.iter().for_each(|files| once(&mut loaded, files));
     // Only what an image needs is read.
     let mut needed = vec![false; loaded.len()];
     for (number, one) in loaded.iter().enumerate() {
@@ -113,8 +119,7 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
 /// All files in the folders `from`, each segment once.
 fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
     let mut loaded: Vec<Loaded> = Vec::new();
-    let mut ids = HashSet::new();
-    let mut places: HashMap<(String, String, u64), usize> = HashMap::new();
+    let mut ids: HashMap<String, usize> = HashMap::new();
     for path in from {
         let folder = Folder::open(path, false)?;
         for (file, header) in folder.headers() {
@@ -126,26 +131,90 @@ fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
                     continue;
                 }
             };
-            if !ids.insert(header.id.clone()) {
-                continue; // a copy
+            let number = *ids.entry(header.id.clone()).or_insert(loaded.len());
+            if let Some(Loaded { header: copy, .. }) = loaded.get_mut(number) {
+                // Perhaps only one of the two was written when it was known that an image ends here.
+                if header.image && !copy.image {
+                    (copy.image, copy.partitions) = (true, header.partitions);
+                }
+                continue;
             }
-            let place = (header.host.clone(), header.path.clone(), header.unit);
-            let other = places.insert(place, loaded.len());
-            let trouble = other.map(|other| {
-                let other = shown(&loaded[other].file);
-                format!("{} is of it at another time than {other}", shown(file))
-            });
-            let files = std::mem::take(&mut header.files);
-            let files = files.iter().map(|f| (f.device, f.inode, f.allocated));
+            let (state, stamps) = (header.state(), std::mem::take(&mut header.files));
+            let files = stamps.iter().map(|f| (f.device, f.inode, f.allocated));
             loaded.push(Loaded {
                 file: file.to_owned(),
                 files: files.collect(),
                 header,
-                trouble,
+                state,
+                since: stamps.iter().map(|f| (f.changed, f.modified)).max(),
+                trouble: None,
             });
         }
     }
     Ok(loaded)
+}
+
+/// By image that has several files: those of its newest state. Notes that the others cannot be used.
+fn newest(loaded: &mut [Loaded]) -> Vec<Vec<usize>> {
+    let mut images: BTreeMap<(&str, &str, u64), Vec<usize>> = BTreeMap::new();
+    for (number, one) in loaded.iter().enumerate() {
+        let header = &one.header;
+        let image = (&*header.host, &*header.path, header.unit);
+        images.entry(image).or_default().push(number);
+    }
+    let several = images.into_values().filter(|files| files.len() > 1);
+    let mut several: Vec<Vec<usize>> = several.collect();
+    for files in &mut several {
+        let since = |number: &&usize| (loaded[**number].since, Reverse(**number));
+        let Some(newest) = files.iter().max_by_key(since).copied() else {
+            continue;
+        };
+        let (state, since) = (loaded[newest].state.clone(), loaded[newest].since);
+        let file = shown(&loaded[newest].file);
+        let (same, others): (Vec<usize>, Vec<usize>) = files
+            .iter()
+            .partition(|number| loaded[**number].state == state);
+        for number in others {
+            let one = &mut loaded[number];
+            let (state, which) = match one.since == since {
+                true => ("another state", "as new"),
+                false => ("an earlier state", "newer"),
+            };
+            let (own, path) = (shown(&one.file), &one.header.path);
+            let trouble =
+                format!("{own} is of {state} of {path}: {file} is {which}, and is counted");
+            one.trouble = Some(trouble);
+            // Whether an image ends here does not change with what it holds.
+            if one.header.image {
+                let partitions = one.header.partitions.clone();
+                let newest = &mut loaded[newest].header;
+                if !newest.image {
+                    (newest.image, newest.partitions) = (true, partitions);
+                }
+            }
+        }
+        *files = same;
+    }
+    several
+}
+
+/// Lets one of `files`, of one image in one state, stand for it if it is an image. In the others its
+/// chain was cut elsewhere: they are only parents.
+fn once(loaded: &mut [Loaded], files: &[usize]) {
+    let is_image = |number: &&usize| loaded[**number].header.image;
+    let Some(image) = files.iter().find(is_image) else {
+        return;
+    };
+    let partitions = loaded[*image].header.partitions.clone();
+    let best = files.iter().max_by_key(|number| {
+        let one = &loaded[**number];
+        (one.trouble.is_none(), one.header.image, Reverse(**number))
+    });
+    for number in files {
+        let header = &mut loaded[*number].header;
+        header.image = Some(number) == best;
+        header.partitions.clone_from(&partitions);
+    }
 }
 
 /// By file: the one of its parent.

@@ -29,7 +29,7 @@ use vdisk_core::{
     Result,
     ops::dedup::{Count, Node},
 };
-use vdisk_fingerprints::Folder;
+use vdisk_fingerprints::{FileStamp, Folder};
 
 /// All images, and the segments that they consist of.
 #[derive(Default)]
@@ -55,6 +55,8 @@ pub(crate) struct Farm {
     chains: Vec<Found>,
     /// By image: it is left out.
     left_out: Vec<bool>,
+    /// By image: its files when they were last read, also for an earlier count. None if they were not.
+    stamps: Vec<Option<Vec<FileStamp>>>,
 }
 
 /// One image of the report.

@@ -28,11 +28,24 @@ impl<'a> Notes<'a> {
             return Err(error);
         }
         let sentence = error.to_string();
+        if error.file() != Some(path) {
+            self.left_out(&shown(path), sentence);
+            return Ok(());
+        }
         self.ui.warn(&format!("left out: {sentence}"));
         self.errors.push(Trouble {
             path: shown(path),
             error: sentence,
         });
+        Ok(())
+    }
+
+    /// Notes an image of whose parents one cannot be read.
+    pub(super) fn parent_failed(&mut self, path: &Path, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::Cancelled {
+            return Err(error);
+        }
+        self.left_out(&shown(path), format!("its parent {error}"));
         Ok(())
     }
 

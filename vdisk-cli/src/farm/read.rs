@@ -54,7 +54,7 @@ struct Run<'a> {
     deflate_bits: u32,
     /// By node: the id of its fingerprints, once they are read.
     ids: Vec<Option<String>>,
-    /// By node that others lie over: its files when it was read.
+    /// By node: its files, and those below it, when it was read.
     stamps: HashMap<usize, Vec<FileStamp>>,
 }
 
@@ -102,8 +102,28 @@ pub(super) fn read(
                 Err(Failure::Segment(error) | Failure::Run(error)) => return Err(error),
             }
         }
+        let node = farm.images[image].node;
+        let (before, now) = (farm.stamps.get(image), run.stamps.get(&node));
+        if let (Some(Some(before)), Some(now)) = (before, now)
+            && let Some(path) = differs(before, now)
+        {
+            let error = changed(path.as_ref());
+            if let Some(count) = &mut run.count {
+                count.fail(node);
+            }
+            leave_out(farm, node, &error, ui);
+        }
     }
+    let stamps = farm.images.iter().map(|i| run.stamps.get(&i.node).cloned());
+    farm.stamps = stamps.collect();
     Ok(())
+}
+
+/// The first file that was in another state when it was read for another count.
+fn differs<'a>(before: &[FileStamp], now: &'a [FileStamp]) -> Option<&'a str> {
+    let mut pairs = before.iter().zip(now);
+    let changed = pairs.find(|(before, now)| !before.same(now));
+    changed.map(|(_, now)| now.path.as_str())
 }
 
 impl Run<'_> {
@@ -135,11 +155,15 @@ impl Run<'_> {
             self.scan(farm, node, &segment, header, &stamps, keep)?;
         }
         self.ids[node] = Some(id);
-        self.stamps.insert(node, stamps.files);
-        match self.chunks {
-            Some(average) if farm.nodes[node].image => self.cut(node, segment.chain, average),
-            _ => Ok(()),
+        if let Some(average) = self.chunks.filter(|_| farm.nodes[node].image) {
+            self.cut(node, segment.chain, average)?;
+            let now = segment.stamps().map_err(Failure::Segment)?;
+            if let Some(path) = now.differs(&stamps.files) {
+                return Err(Failure::Segment(changed(path)));
+            }
         }
+        self.stamps.insert(node, stamps.files);
+        Ok(())
     }
 
     /// Takes the blocks of `node` from the folder. False if they are not there, or damaged.

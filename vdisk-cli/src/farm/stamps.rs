@@ -1,5 +1,6 @@
 //! How files are when they are read, so that fingerprints are used only as long as they are so.
 
+use crate::args::shown;
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -40,14 +41,17 @@ impl Stamps {
             }
             stamps.paths.push(path.clone());
             stamps.tell &= metadata.is_file();
-            let seconds = metadata.mtime().saturating_mul(1_000_000_000);
+            let nanoseconds = |seconds: i64, rest: i64| {
+                seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+            };
             stamps.files.push(FileStamp {
-                path: text_of(&absolute(path)),
+                path: shown(&absolute(path)),
                 device: metadata.dev(),
                 inode: metadata.ino(),
                 size: metadata.len(),
                 allocated: metadata.blocks().saturating_mul(512),
-                modified: seconds.saturating_add(metadata.mtime_nsec()),
+                modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             });
         }
         Ok(stamps)
@@ -63,9 +67,14 @@ impl Stamps {
     }
 }
 
+/// A change that set back `modified` still shows in the time of change of the inode.
 fn is_new(metadata: &fs::Metadata) -> bool {
-    let modified = metadata.modified().ok();
-    let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    let changed = (u64::try_from(seconds).ok())
+        .zip(u32::try_from(nanoseconds).ok())
+        .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let age = changed.and_then(|changed| now.ok()?.checked_sub(changed));
     age.is_some_and(|age| age < STEP)
 }
 
@@ -82,20 +91,6 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
         full.push(disk);
     }
     full.into()
-}
-
-/// A path as text that no other path has: bytes that are no text are escaped.
-pub(super) fn text_of(path: &Path) -> String {
-    use std::{fmt::Write, os::unix::ffi::OsStrExt};
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 /// The name of this machine.

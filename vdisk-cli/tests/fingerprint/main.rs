@@ -7,6 +7,7 @@
 
 mod again;
 mod alignment;
+mod cuts;
 mod from;
 mod parquet;
 #[path = "../run/mod.rs"]

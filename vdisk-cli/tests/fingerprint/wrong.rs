@@ -126,3 +126,42 @@ fn a_folder_that_cannot_be_written_is_an_error() {
     assert!(run.err.contains("prints"), "{run:#?}");
     assert_eq!(fs::read_dir(folder.path("prints")).unwrap().count(), 0);
 }
+
+#[test]
+fn clones_of_a_damaged_base_are_named() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, MIB));
+    folder.run("convert a.raw -o base.vmdk").code(0);
+    let clones = ["one.vmdk", "two.vmdk", "three.vmdk"];
+    for clone in clones {
+        folder.run(&format!("clone base.vmdk -o {clone}")).code(0);
+    }
+    folder.write("base.vmdk", &folder.read("base.vmdk")[..600]);
+    let run = folder.run("fingerprint . -o prints --json").code(1);
+    for clone in clones {
+        let start = format!("warning: left out: ./{clone}: its parent ");
+        let said = run.err.lines().filter(|line| line.starts_with(&start));
+        let said: Vec<&str> = said.collect();
+        assert!(
+            said.len() == 1 && said[0].contains("base.vmdk: "),
+            "{}",
+            run.err
+        );
+    }
+    assert_eq!(run.err.matches("left out").count(), 4, "{}", run.err);
+}
+
+#[test]
+fn names_that_are_no_text_are_told_apart() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let folder = Folder::new();
+    fs::create_dir(folder.path("images")).unwrap();
+    for name in [b"a\xfe.raw", b"a\xff.raw"] {
+        let path = folder.path("images").join(OsStr::from_bytes(name));
+        fs::write(path, noise(1, MIB)).unwrap();
+    }
+    let report = folder.run("dedup-report images --json").code(0).json();
+    let paths = report["images"].as_array().unwrap().iter();
+    let paths: Vec<&str> = paths.map(|image| image["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, [r"images/a\xfe.raw", r"images/a\xff.raw"]);
+}
