@@ -52,6 +52,8 @@ struct Run<'a> {
     ui: &'a Ui,
     kept: &'a mut dyn FnMut(Kept),
     deflate_bits: u32,
+    /// Segments that were begun, with this one.
+    begun: usize,
     /// By node: the id of its fingerprints, once they are read.
     ids: Vec<Option<String>>,
     /// By node that others lie over: its files when it was read.
@@ -77,6 +79,7 @@ pub(super) fn read(
         ui,
         kept,
         deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(BITS),
+        begun: 0,
         ids: vec![None; farm.nodes.len()],
         stamps: HashMap::new(),
     };
@@ -91,6 +94,7 @@ pub(super) fn read(
         }
         for node in path.into_iter().rev() {
             ui.check_stop()?;
+            run.begun += 1;
             match run.node(farm, node) {
                 Ok(()) => {}
                 Err(Failure::Segment(error)) if error.kind() != ErrorKind::Cancelled => {
@@ -219,6 +223,7 @@ impl Run<'_> {
         if let Some(count) = &mut self.count {
             count.deflate_bits(self.deflate_bits);
         }
+        let place = format!("{} of {}", self.begun, farm.nodes.len());
         let count = self.count.as_deref_mut();
         let mut taker = Taker::new(node, count, writer.as_mut(), self.ui);
         let parent = farm.nodes[node].parent.is_some();
@@ -229,6 +234,7 @@ impl Run<'_> {
             segment.chain.pad,
             farm.unit,
             self.deflate_bits,
+            place,
             &mut taker,
         );
         taker.outcome(read)?;

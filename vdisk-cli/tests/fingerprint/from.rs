@@ -289,7 +289,7 @@ fn shared_storage_is_warned_of() {
     let folder = Folder::new();
     for host in ["east", "west"] {
         for (path, blocks) in [("/vm/a.raw", 8), ("/vm/b.raw", 4)] {
-            let contents = vec![Some(1); blocks as usize];
+            let contents: Vec<_> = (0..blocks).map(|_| Some(1)).collect();
             write(&folder, host, header(host, path, blocks), &contents);
         }
     }
@@ -308,7 +308,7 @@ fn images_are_in_the_order_of_their_names() {
     let folder = Folder::new();
     let paths = ["/a/z.raw", "/b/a.raw", "/b/b/c.raw", "/c.raw"];
     for (blocks, path) in (1..).zip(paths) {
-        let contents = vec![Some(1); blocks as usize];
+        let contents: Vec<_> = (0..blocks).map(|_| Some(1)).collect();
         write(&folder, "fp", header("h", path, blocks), &contents);
     }
     let report = folder.run("dedup-report --from fp --json").code(0).json();

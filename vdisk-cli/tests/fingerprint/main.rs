@@ -163,6 +163,18 @@ fn clones_share_the_file_of_their_base() {
     }
 }
 
+#[test]
+fn progress_says_how_far_the_run_is() {
+    let folder = Folder::new();
+    for (seed, name) in (1..).zip(["a.raw", "b.raw", "c.raw"]) {
+        folder.write(name, &noise(seed, MIB));
+    }
+    folder.run("fingerprint b.raw -o prints").code(0);
+    let run = folder.run("fingerprint . -o prints --progress json");
+    let run = run.code(0).says("\"scan 1 of 3\"").says("\"scan 3 of 3\"");
+    assert!(!run.err.contains("2 of 3"), "{run:#?}");
+}
+
 /// A folder on the command line is meant with all that lies in it.
 #[test]
 fn clones_lie_in_folders_below_their_base() {
