@@ -149,7 +149,7 @@ fn warn_of_shared(loaded: &[Loaded], ui: &Ui) {
     if let Some(pair) = pairs.first() {
         let more = match pairs.len() {
             1 => String::new(),
-            n => format!(" (and {} more pairs)", n - 1),
+            n => format!("; other such pairs: {}", n - 1),
         };
         let sentence = "look like one file on shared storage, counted twice";
         ui.warn(&format!("{pair} {sentence}{more}"));

@@ -293,7 +293,7 @@ fn shared_storage_is_warned_of() {
             write(&folder, host, header(host, path, blocks), &contents);
         }
     }
-    let warning = "east:/vm/a.raw and west:/vm/a.raw look like one file on shared storage, counted twice (and 1 more pairs)";
+    let warning = "east:/vm/a.raw and west:/vm/a.raw look like one file on shared storage, counted twice; other such pairs: 1";
     folder
         .run("dedup-report --from east --from west")
         .code(0)
