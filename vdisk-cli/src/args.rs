@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vdisk_core::{
-    Chain, FORMATS, FileResolver, Format, OpenOptions, Result,
+    Chain, FORMATS, FileResolver, Format, OpenOptions, Resolver, Result,
     format::named,
     storage::{Access, FileId, ImageFile},
 };
@@ -76,7 +76,7 @@ impl InputArgs {
     }
 
     /// How the images named on the command line are opened.
-    pub(crate) fn options<'a>(&self, resolver: &'a FileResolver) -> OpenOptions<'a> {
+    pub(crate) fn options<'a>(&self, resolver: &'a dyn Resolver) -> OpenOptions<'a> {
         OpenOptions {
             format: self.input_format,
             access: self.access(),
@@ -131,6 +131,12 @@ pub(crate) fn warn_about(chains: &[Chain], ui: &Ui) {
 /// Who `files` are: never to be written to.
 pub(crate) fn ids<'a>(files: impl Iterator<Item = &'a ImageFile>) -> Vec<FileId> {
     files.filter_map(|f| f.tag.id).collect()
+}
+
+/// Paths in a sentence.
+pub(crate) fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+    paths.join(", ")
 }
 
 /// A path for reports, as text that no other path has: bytes that are no text are escaped.

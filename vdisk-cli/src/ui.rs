@@ -189,6 +189,14 @@ impl Ui {
         }
     }
 
+    /// Says what may help against what was warned of.
+    pub(crate) fn advise(&self, sentence: &str) {
+        if !self.quiet {
+            self.progress.finish();
+            complain("hint", sentence);
+        }
+    }
+
     /// Standard output, to write an image to. From now on reports go to standard error.
     /// It must be none of `inputs`.
     pub(crate) fn image_output(&mut self, inputs: &[FileId]) -> Result<Stream<File>> {
@@ -244,7 +252,7 @@ fn complain(what: &str, sentence: &str) {
 }
 
 /// What the user can do about `error`, where that is not plain from the sentence.
-fn hint(error: &Error) -> Option<&'static str> {
+pub(crate) fn hint(error: &Error) -> Option<&'static str> {
     match (error.kind(), error.part()) {
         _ if error.to_string().contains("name the input format") => {
             Some("--input-format says what the file is; raw takes it as it is, whatever it holds")
@@ -275,6 +283,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         (ErrorKind::Unsupported, "image") if error.to_string().contains("written to in place") => {
             Some("--to-new OUT writes what it would become to a new image")
+        }
+        (ErrorKind::Io, "memory") if error.to_string().contains("for sorting") => {
+            Some("--memory SIZE says how much is used")
         }
         (ErrorKind::Io, "open for writing") => Some(
             "a file that is changed in place must be writable; vdisk convert -o FILE writes a copy",

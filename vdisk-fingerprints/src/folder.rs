@@ -37,7 +37,13 @@ impl Folder {
     pub fn open(path: &Path, write: bool) -> Result<Self> {
         let io = |e| Error::io("open", e).path(path);
         if write {
-            fs::create_dir_all(path).map_err(|e| Error::io("create", e).path(path))?;
+            fs::create_dir_all(path).map_err(|e| match e.kind() {
+                Io::AlreadyExists => {
+                    let path = path.display().to_string();
+                    Error::new(ErrorKind::Usage, path, "is a file, not a folder")
+                }
+                _ => Error::io("create", e).path(path),
+            })?;
         }
         let mut folder = Self {
             path: path.to_owned(),

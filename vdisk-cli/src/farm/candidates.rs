@@ -6,14 +6,16 @@
 use super::{
     chains::{Found, Layers},
     notes::Notes,
+    within::Within,
 };
 use crate::args::InputArgs;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use vdisk_core::{
-    Error, ErrorKind, FileResolver, OpenOptions, Result, format,
+    Error, ErrorKind, OpenOptions, Resolver, Result, format,
     open::{self, open_layer},
     storage::{Access, FileId, ImageFile},
 };
@@ -28,12 +30,12 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn options<'a>(&self, input: &InputArgs, resolver: &'a FileResolver) -> OpenOptions<'a> {
+    fn options<'a>(&self, input: &InputArgs, resolver: &'a dyn Resolver) -> OpenOptions<'a> {
         options(self.named, input, resolver)
     }
 
     /// The disks in it, if it is a package; otherwise itself.
-    fn disks(self, input: &InputArgs, resolver: &FileResolver) -> Result<Vec<Self>, (Self, Error)> {
+    fn disks(self, input: &InputArgs, resolver: &dyn Resolver) -> Result<Vec<Self>, (Self, Error)> {
         let (path, disk) = open::split_path(&self.path);
         let options = OpenOptions {
             disk: disk.as_deref(),
@@ -59,7 +61,7 @@ impl Candidate {
 pub(super) fn options<'a>(
     named: bool,
     input: &InputArgs,
-    resolver: &'a FileResolver,
+    resolver: &'a dyn Resolver,
 ) -> OpenOptions<'a> {
     let options = input.options(resolver);
     OpenOptions {
@@ -90,11 +92,13 @@ pub(super) fn candidates(paths: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec
         add(file.clone(), true, notes)?;
     }
     for folder in folders {
-        for entry in WalkDir::new(folder).sort_by_file_name() {
+        for entry in WalkDir::new(folder).min_depth(1).sort_by_file_name() {
             notes.ui.check_stop()?;
             match entry {
                 Ok(entry) if entry.file_type().is_file() => add(entry.into_path(), false, notes)?,
-                Ok(_) => {}
+                Ok(entry) if entry.file_type().is_dir() => {}
+                // A link is not followed, as by `vdisk chain`; the others hold no image.
+                Ok(_) => notes.skipped += 1,
                 Err(error) => {
                     let path = error.path().unwrap_or(folder).to_owned();
                     notes.failed(&path, Error::io("open", error.into()))?;
@@ -106,14 +110,17 @@ pub(super) fn candidates(paths: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec
 }
 
 /// The images among the candidates, opened with all their parents. Notes those that should be
-/// images, but cannot be opened.
+/// images, but cannot be opened. They may refer to files in the folders among `paths`.
 pub(super) fn images(
     candidates: Vec<Candidate>,
+    paths: &[PathBuf],
     input: &InputArgs,
     layers: &mut Layers,
     notes: &mut Notes<'_>,
 ) -> Result<Vec<Found>> {
-    let resolver = input.resolver();
+    let folders = paths.iter().filter(|path| path.is_dir());
+    let folders: Arc<[PathBuf]> = folders.cloned().collect();
+    let resolver = Within::new(&folders, input);
     let mut extents = HashSet::new();
     let mut opened = Vec::new();
     for candidate in candidates {
@@ -137,7 +144,7 @@ pub(super) fn images(
                 let others = layer.files().iter().skip(1).filter_map(|f| f.tag.id);
                 extents.extend(others.filter(|id| disk.id != Some(*id)));
                 let chain = open::complete(layer, &options)?;
-                Ok(Found::of(&chain, &disk, layers))
+                Ok(Found::of(&chain, &disk, &folders, layers))
             });
             // Once its own layer is open, only its parents are opened.
             let parent = match (&found, &own) {

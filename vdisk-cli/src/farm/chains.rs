@@ -3,6 +3,7 @@
 use super::{
     candidates::{Candidate, Place, options},
     stamps::absolute,
+    within::Within,
 };
 use crate::args::{InputArgs, shown};
 use std::{
@@ -84,12 +85,19 @@ pub(super) struct Found {
     /// Files and their bytes on the medium, to count each once.
     pub(super) files: Vec<(Option<Place>, u64)>,
     pub(super) partitions: Vec<Partition>,
+    /// Folders on the command line: it may refer to files there.
+    pub(super) folders: Arc<[PathBuf]>,
     /// Zero bytes to put before its disk.
     pub(super) pad: u64,
 }
 
 impl Found {
-    pub(super) fn of(chain: &Chain, candidate: &Candidate, layers: &mut Layers) -> Self {
+    pub(super) fn of(
+        chain: &Chain,
+        candidate: &Candidate,
+        folders: &Arc<[PathBuf]>,
+        layers: &mut Layers,
+    ) -> Self {
         let files = chain.files().map(|f| (Place::of(f), f.tag.allocated));
         Self {
             path: candidate.path.clone(),
@@ -99,13 +107,14 @@ impl Found {
             layers: chain.layers().iter().map(|l| layers.add(l)).collect(),
             // What cannot be read is said when all of the disk is read.
             partitions: ops::partitions(chain).unwrap_or_default(),
+            folders: Arc::clone(folders),
             pad: 0,
         }
     }
 
     /// Opens it again. Fails if its layers are others than they were.
     pub(super) fn open(&self, input: &InputArgs) -> Result<Chain> {
-        let resolver = input.resolver();
+        let resolver = Within::new(&self.folders, input);
         let chain = vdisk_core::open(&self.path, &options(self.named, input, &resolver))?;
         let same = |(layer, info): (&Arc<Layer>, &Arc<LayerInfo>)| {
             let place = layer.files().first().and_then(Place::of);

@@ -8,12 +8,12 @@ use super::{
     source::Source,
 };
 use crate::{
-    args::{InputArgs, shown},
+    args::{InputArgs, list, shown},
     ui::Ui,
 };
 use std::{collections::HashMap, path::PathBuf};
 use vdisk_core::{
-    Result,
+    Error, ErrorKind, Result,
     ops::{
         dedup::{Node, segments},
         resize::Partition,
@@ -25,8 +25,11 @@ pub(super) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> 
     let mut notes = Notes::new(ui);
     let candidates = candidates(paths, &mut notes)?;
     let mut layers = Layers::default();
-    let chains = images(candidates, input, &mut layers, &mut notes)?;
+    let chains = images(candidates, paths, input, &mut layers, &mut notes)?;
     let images = chains.iter().enumerate().map(image).collect();
+    if chains.is_empty() && notes.errors.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, list(paths), "no images found"));
+    }
     Ok(Farm {
         errors: notes.errors,
         skipped: notes.skipped,

@@ -1,12 +1,13 @@
 //! Images that are left out because something that they lie over cannot be read.
 
-use super::{Farm, Trouble, stamps::absolute};
+use super::{Farm, Trouble, source::Source, stamps::absolute};
 use crate::{args::shown, ui::Ui};
 use std::path::Path;
-use vdisk_core::Error;
+use vdisk_core::{Error, ErrorKind};
 
 /// Notes that all images over `node` are left out, each once.
 pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
+    let known = farm.errors.len();
     for number in 0..farm.images.len() {
         let image = &farm.images[number];
         if farm.left_out[number] || !over(farm, image.node, node) {
@@ -41,6 +42,18 @@ pub(super) fn leave_out(farm: &mut Farm, node: usize, error: &Error, ui: &Ui) {
             error: reason,
         });
     }
+    if let Source::File(file, _) = &farm.sources[node]
+        && farm.errors.len() > known
+        && error.kind() == ErrorKind::Corrupt
+    {
+        advise_anew(file, ui);
+    }
+}
+
+/// What helps against a damaged file of fingerprints.
+pub(super) fn advise_anew(file: &Path, ui: &Ui) {
+    let file = shown(file);
+    ui.advise(&format!("remove {file} and run vdisk fingerprint again"));
 }
 
 /// True if `node` is `below`, or lies over it.

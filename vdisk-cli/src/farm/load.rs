@@ -1,11 +1,15 @@
 //! From files of fingerprints to segments.
 
-use super::{Farm, Image, notes::Notes, source::Source};
-use crate::{args::shown, size::human, ui::Ui};
+use super::{Farm, Image, left_out::advise_anew, notes::Notes, source::Source};
+use crate::{
+    args::{list, shown},
+    size::human,
+    ui::Ui,
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use vdisk_core::{Error, ErrorKind, Result, limits::CHAIN_DEPTH, ops::dedup::Node};
 use vdisk_fingerprints::{Folder, Header};
@@ -24,6 +28,8 @@ struct Loaded {
     /// What the image was like, and since when.
     state: String,
     since: Option<(i64, i64)>,
+    /// The first of them: inode, length, and last change.
+    top: Option<(u64, u64, i64)>,
     /// Why it cannot be used.
     trouble: Option<String>,
 }
@@ -32,19 +38,19 @@ struct Loaded {
 pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
     let mut notes = Notes::new(ui);
     let mut loaded = headers(from, &mut notes)?;
-    let units: BTreeSet<u64> = loaded.iter().map(|l| l.header.unit).collect();
-    if units.len() > 1 {
-        let sizes: Vec<String> = units.into_iter().map(human).collect();
-        let detail = format!(
-            "are of blocks of {}, which cannot be compared: fingerprint all images with the same --block-size, each size in a folder of its own",
-            sizes.join(" and of ")
-        );
-        return Err(Error::new(ErrorKind::Usage, "fingerprints", detail));
+    if loaded.is_empty() && notes.errors.is_empty() {
+        let detail = "no fingerprints there; vdisk fingerprint makes them";
+        return Err(Error::new(ErrorKind::Usage, list(from), detail));
     }
-    let unit = units
-        .first()
-        .copied()
-        .unwrap_or(vdisk_core::ops::dedup::UNIT);
+    let unit = unit(&loaded)?;
+    let hosts: HashSet<String> = loaded.iter().map(|l| l.header.host.clone()).collect();
+    let name = |header: &Header| match hosts.len() {
+        0 | 1 => header.path.clone(),
+        _ => format!("{}:{}", header.host, header.path),
+    };
+    // As other programs sort them; the names of the files say little of the folders.
+    loaded.sort_by_cached_key(|one| name(&one.header));
+    warn_of_shared(&loaded, ui);
     let parents = parents(&loaded);
     let images = newest(&mut loaded);
     judge(&mut loaded, &parents);
@@ -58,11 +64,6 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
             next = parents[number];
         }
     }
-    let hosts: HashSet<&str> = loaded.iter().map(|l| l.header.host.as_str()).collect();
-    let name = |header: &Header| match hosts.len() {
-        0 | 1 => header.path.clone(),
-        _ => format!("{}:{}", header.host, header.path),
-    };
     let mut numbers = vec![None; loaded.len()];
     for (node, number) in (0..loaded.len()).filter(|n| needed[*n]).enumerate() {
         numbers[number] = Some(node);
@@ -116,6 +117,51 @@ pub(super) fn load(from: &[PathBuf], ui: &Ui) -> Result<Farm> {
     Ok(farm)
 }
 
+/// The size of all blocks.
+fn unit(loaded: &[Loaded]) -> Result<u64> {
+    let mut units: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
+    for one in loaded {
+        let folder = one.file.parent().unwrap_or(Path::new("")).to_owned();
+        units.entry(one.header.unit).or_default().insert(folder);
+    }
+    if units.len() > 1 {
+        let sizes = units.into_iter().map(|(unit, folders)| {
+            let folders: Vec<PathBuf> = folders.into_iter().collect();
+            format!("{} (in {})", human(unit), list(&folders))
+        });
+        let sizes: Vec<String> = sizes.collect();
+        let detail = format!(
+            "are of blocks of {}, which cannot be compared: fingerprint all images with the same --block-size, each size in a folder of its own",
+            sizes.join(" and of ")
+        );
+        return Err(Error::new(ErrorKind::Usage, "fingerprints", detail));
+    }
+    let unit = units.into_keys().next();
+    Ok(unit.unwrap_or(vdisk_core::ops::dedup::UNIT))
+}
+
+/// Warns if several machines seem to have read one file.
+fn warn_of_shared(loaded: &[Loaded], ui: &Ui) {
+    let mut known = HashMap::new();
+    let mut pairs = Vec::new();
+    for one in loaded.iter().filter(|one| one.header.image) {
+        let Header { host, path, .. } = &one.header;
+        let Some(top) = one.top else { continue };
+        let other = *known.entry((path, top)).or_insert(host);
+        if other != host {
+            pairs.push(format!("{other}:{path} and {host}:{path}"));
+        }
+    }
+    if let Some(pair) = pairs.first() {
+        let more = match pairs.len() {
+            1 => String::new(),
+            n => format!("; other such pairs: {}", n - 1),
+        };
+        let sentence = "look like one file on shared storage, counted twice";
+        ui.warn(&format!("{pair} {sentence}{more}"));
+    }
+}
+
 /// All files in the folders `from`, each segment once.
 fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
     let mut loaded: Vec<Loaded> = Vec::new();
@@ -127,7 +173,11 @@ fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
             let mut header = match header {
                 Ok(header) => header,
                 Err(error) => {
+                    let advice = error.kind() == ErrorKind::Corrupt;
                     notes.failed(file, error)?;
+                    if advice {
+                        advise_anew(file, notes.ui);
+                    }
                     continue;
                 }
             };
@@ -141,9 +191,11 @@ fn headers(from: &[PathBuf], notes: &mut Notes<'_>) -> Result<Vec<Loaded>> {
             }
             let (state, stamps) = (header.state(), std::mem::take(&mut header.files));
             let files = stamps.iter().map(|f| (f.device, f.inode, f.allocated));
+            let top = stamps.first().map(|f| (f.inode, f.size, f.modified));
             loaded.push(Loaded {
                 file: file.to_owned(),
                 files: files.collect(),
+                top,
                 header,
                 state,
                 since: stamps.iter().map(|f| (f.changed, f.modified)).max(),

@@ -7,6 +7,7 @@
 mod candidates;
 mod chains;
 mod find;
+mod folder;
 mod left_out;
 mod load;
 mod notes;
@@ -16,6 +17,7 @@ mod stamps;
 mod taker;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use crate::{args::InputArgs, ui::Ui};
 use chains::Found;
@@ -40,7 +42,7 @@ pub(crate) struct Farm {
     pub(crate) nodes: Vec<Node>,
     /// What could not be read so far.
     pub(crate) errors: Vec<Trouble>,
-    /// Files in folders that are no images.
+    /// Files in folders that are no images, and links there, which are not followed.
     pub(crate) skipped: u64,
     /// Bytes that all files take on their medium, parents included, each file once.
     pub(crate) allocated: u64,
@@ -96,6 +98,11 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Farm {
+    /// The name by which headers call this machine.
+    pub(crate) fn host() -> String {
+        stamps::host()
+    }
+
     /// The images among `paths` and in the folders there. What cannot be opened is noted and said.
     pub(crate) fn find(paths: &[PathBuf], unit: u64, input: &InputArgs, ui: &Ui) -> Result<Self> {
         find::find(paths, unit, input, ui)
@@ -146,16 +153,18 @@ impl Farm {
         input: &InputArgs,
         ui: &Ui,
     ) -> Result<()> {
-        let folder = how.cache.map(|path| Folder::open(path, true)).transpose()?;
+        let folder = how.cache.map(|path| Self::folder(path, self.unit, ui));
         read::read(
             self,
             Some(count),
-            folder,
+            folder.transpose()?,
             how.chunks,
             input,
             ui,
             &mut |_| {},
-        )
+        )?;
+        how.cache
+            .map_or(Ok(()), |path| Self::gone(path, ui).map(drop))
     }
 
     /// Keeps the fingerprints of all images in `folder`, as far as they are not there. What cannot be
@@ -178,8 +187,15 @@ impl Farm {
         find::shifted(self, block)
     }
 
-    /// The name by which headers call this machine.
-    pub(crate) fn host() -> String {
-        stamps::host()
+    /// Opens the folder at `path` to keep fingerprints of blocks of `unit` bytes there. Fails if it holds
+    /// others.
+    pub(crate) fn folder(path: &Path, unit: u64, ui: &Ui) -> Result<Folder> {
+        folder::open(path, unit, ui)
+    }
+
+    /// Warns of the files in `folder` of images of this machine that are not there any more, and returns
+    /// them.
+    pub(crate) fn gone(folder: &Path, ui: &Ui) -> Result<Vec<String>> {
+        folder::gone(folder, ui)
     }
 }

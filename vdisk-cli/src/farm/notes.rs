@@ -1,7 +1,10 @@
 //! What could not be read: said once, and noted for the report.
 
 use super::Trouble;
-use crate::{args::shown, ui::Ui};
+use crate::{
+    args::shown,
+    ui::{Ui, hint},
+};
 use std::path::Path;
 use vdisk_core::{Error, ErrorKind, Result};
 
@@ -9,8 +12,10 @@ use vdisk_core::{Error, ErrorKind, Result};
 pub(super) struct Notes<'a> {
     pub(super) ui: &'a Ui,
     pub(super) errors: Vec<Trouble>,
-    /// Files in folders that are no images.
+    /// Files in folders that are no images, and links there, which are not followed.
     pub(super) skipped: u64,
+    /// What was said to help, each once.
+    hints: Vec<&'static str>,
 }
 
 impl<'a> Notes<'a> {
@@ -19,6 +24,7 @@ impl<'a> Notes<'a> {
             ui,
             errors: Vec::new(),
             skipped: 0,
+            hints: Vec::new(),
         }
     }
 
@@ -33,6 +39,10 @@ impl<'a> Notes<'a> {
             return Ok(());
         }
         self.ui.warn(&format!("left out: {sentence}"));
+        if let Some(hint) = hint(&error).filter(|hint| !self.hints.contains(hint)) {
+            self.ui.advise(hint);
+            self.hints.push(hint);
+        }
         self.errors.push(Trouble {
             path: shown(path),
             error: sentence,

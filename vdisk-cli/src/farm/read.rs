@@ -52,6 +52,8 @@ struct Run<'a> {
     ui: &'a Ui,
     kept: &'a mut dyn FnMut(Kept),
     deflate_bits: u32,
+    /// Segments that were begun, with this one.
+    begun: usize,
     /// By node: the id of its fingerprints, once they are read.
     ids: Vec<Option<String>>,
     /// By node: its files, and those below it, when it was read.
@@ -77,6 +79,7 @@ pub(super) fn read(
         ui,
         kept,
         deflate_bits: blocks.checked_ilog2().unwrap_or(0).min(BITS),
+        begun: 0,
         ids: vec![None; farm.nodes.len()],
         stamps: HashMap::new(),
     };
@@ -91,6 +94,7 @@ pub(super) fn read(
         }
         for node in path.into_iter().rev() {
             ui.check_stop()?;
+            run.begun += 1;
             match run.node(farm, node) {
                 Ok(()) => {}
                 Err(Failure::Segment(error)) if error.kind() != ErrorKind::Cancelled => {
@@ -116,6 +120,9 @@ pub(super) fn read(
     }
     let stamps = farm.images.iter().map(|i| run.stamps.get(&i.node).cloned());
     farm.stamps = stamps.collect();
+    if !farm.errors.is_empty() && farm.left_out.iter().all(|left_out| *left_out) {
+        ui.warn("none of the images could be read");
+    }
     Ok(())
 }
 
@@ -171,12 +178,10 @@ impl Run<'_> {
         let Some(folder) = &mut self.folder else {
             return Ok(false);
         };
-        let found = folder.find(&header.id).and_then(|found| match found {
-            Some(mut reader) if self.count.is_some() || header.image && !reader.header().image => {
-                reader.verify()?;
-                Ok(Some(reader))
-            }
-            found => Ok(found),
+        // Who hears that nothing changed relies on the file: its rows are looked at, too.
+        let found = folder.find(&header.id).and_then(|mut found| {
+            found.as_mut().map_or(Ok(()), Reader::verify)?;
+            Ok(found)
         });
         let mut reader = match found {
             Ok(Some(reader)) => reader,
@@ -242,6 +247,7 @@ impl Run<'_> {
         if let Some(count) = &mut self.count {
             count.deflate_bits(self.deflate_bits);
         }
+        let place = format!("{} of {}", self.begun, farm.nodes.len());
         let count = self.count.as_deref_mut();
         let mut taker = Taker::new(node, count, writer.as_mut(), self.ui);
         let parent = farm.nodes[node].parent.is_some();
@@ -252,6 +258,7 @@ impl Run<'_> {
             segment.chain.pad,
             farm.unit,
             self.deflate_bits,
+            place,
             &mut taker,
         );
         taker.outcome(read)?;

@@ -2,7 +2,7 @@
 
 use crate::ui::Ui;
 use vdisk_core::{
-    Chain, Disk, Error, ErrorKind, Result,
+    Chain, Disk, Error, ErrorKind, Job, Result, Watch,
     ops::dedup::{self, Block, Count, Padded},
 };
 use vdisk_fingerprints::Writer;
@@ -15,24 +15,48 @@ pub(super) enum Failure {
     Run(Error),
 }
 
-/// Scans what the first `layers` layers of `disk` record, or all.
+/// Scans what the first `layers` layers of `disk` record, or all. `place` says how far the run is.
 pub(super) fn scan(
     disk: &Chain,
     layers: usize,
     pad: u64,
     unit: u64,
     bits: u32,
+    place: String,
     taker: &mut Taker<'_>,
 ) -> Result<()> {
     let above = disk.above(layers);
     let recorded: &dyn Disk = if layers == usize::MAX { disk } else { &above };
-    let job = taker.ui.job();
+    let numbered = Numbered {
+        watch: taker.ui.job().watch,
+        place,
+    };
+    let job = Job {
+        watch: &numbered,
+        ..taker.ui.job()
+    };
     let mut sink = |blocks: &[Block]| taker.take(blocks);
     if pad == 0 {
         return dedup::scan(recorded, disk, unit, bits, &job, &mut sink);
     }
     let (recorded, disk) = (Padded::new(recorded, pad), Padded::new(disk, pad));
     dedup::scan(&recorded, &disk, unit, bits, &job, &mut sink)
+}
+
+/// Adds to the name of a phase which of many it is.
+struct Numbered<'a> {
+    watch: &'a dyn Watch,
+    place: String,
+}
+
+impl Watch for Numbered<'_> {
+    fn phase(&self, name: &str, total: u64) {
+        self.watch.phase(&format!("{name} {}", self.place), total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.watch.advance(bytes);
+    }
 }
 
 /// Who gets the blocks of a segment.

@@ -10,26 +10,27 @@ use crate::{
 use serde::Serialize;
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
-use vdisk_core::{Result, open::split_path, ops::dedup, printable};
-use vdisk_fingerprints::Folder;
+use vdisk_core::{Result, ops::dedup, printable};
 
 /// Write fingerprints of images to a folder, for dedup-report --from
 ///
 /// Each block becomes 16 bytes of its SHA-256: what the images hold cannot be read back, but blocks
 /// can be compared, here or on another machine. Folders are searched for images. Images that
 /// many others lie over are read once. What is in the folder already, of an image that did not change
-/// since, is not read again; a run that was stopped is continued by running it again. Images that cannot
+/// since, is not read again, unless it is damaged; a run that was stopped is continued by running it again. Images that cannot
 /// be read are named, and exit code 1 follows at the end; what an earlier run wrote of them stays.
 ///
-/// The folder can be that of dedup-report --cache, and can be filled by several machines. Its files are
+/// The folder can be that of dedup-report --cache, and can be filled by several machines, with blocks
+/// of one size; storage that they share is fingerprinted from one of them. Its files are
 /// Parquet, one for each image and for each parent that several share; docs/fingerprints.md says what
 /// is in them.
 ///
 /// JSON: schema, folder, unit (size of a block), images (path, id, parent, image (false: only others lie
 /// over it), file, action (read or unchanged), data_bytes, zero_bytes), gone (files of images that are
-/// not there any more), errors (path, error), skipped (files in folders that are no images).
+/// not there any more), errors (path, error), skipped (files in folders that are
+/// no images, and links there, which are not followed).
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Images, and folders to search for images
@@ -48,7 +49,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
     let unit = dedup::unit_of(args.block_size)?;
-    let folder = Folder::open(&args.output, true)?;
+    let folder = Farm::folder(&args.output, unit, ui)?;
     let mut farm = Farm::find(&args.paths, unit, &args.input, ui)?;
     let mut images = Vec::new();
     farm.keep(folder, &args.input, ui, &mut |kept| {
@@ -68,37 +69,15 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<Exit> {
         folder: shown(&args.output),
         unit,
         images,
-        gone: gone(&args.output, ui)?,
+        gone: Farm::gone(&args.output, ui)?,
         errors: farm.errors,
         skipped: farm.skipped,
     };
-    for file in &report.gone {
-        let sentence = "its image is not there any more; reports count it as long as the file is";
-        ui.warn(&format!("{file}: {sentence}"));
-    }
     ui.summary(&report)?;
     Ok(match report.errors.is_empty() {
         true => Exit::Done,
         false => Exit::Differs,
     })
-}
-
-/// The files of images of this machine that are not there any more.
-fn gone(folder: &Path, ui: &Ui) -> Result<Vec<String>> {
-    let host = Farm::host();
-    let mut found = Vec::new();
-    for (file, header) in Folder::open(folder, false)?.headers() {
-        ui.check_stop()?;
-        // What cannot be read is said by a report.
-        let Ok(header) = header else { continue };
-        let (image, _) = split_path(header.path.as_ref());
-        let missing =
-            matches!(image.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
-        if header.image && header.host == host && missing {
-            found.push(shown(file));
-        }
-    }
-    Ok(found)
 }
 
 #[derive(Serialize)]

@@ -52,9 +52,9 @@ fn a_second_run_reads_no_image() {
         assert_same(flags, &again, &expected[size]);
         assert!(taken.read < 16 * MIB, "{flags}: {taken:?}");
     }
-    // Other units are kept beside them, or instead of them.
+    // Other units are kept in another folder.
     for flags in ["--block-size 512", "--block-size 512 --memory 8M"] {
-        let (small, _) = report(&farm, &format!("{all} --cache kept {flags}"));
+        let (small, _) = report(&farm, &format!("{all} --cache kept-512 {flags}"));
         assert_same(flags, &small, &expected[2]);
     }
     let (again, _) = report(&farm, &format!("{all} --cache kept"));

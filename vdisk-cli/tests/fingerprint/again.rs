@@ -90,6 +90,32 @@ fn damaged_fingerprints_are_made_anew() {
 }
 
 #[test]
+fn damaged_rows_are_found_and_made_anew() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, MIB));
+    let run = || folder.run("fingerprint a.raw -o prints --json").code(0);
+    let report = run().json();
+    let file = column(&report, "file")["a.raw"].clone();
+    let mut bytes = folder.read(&file);
+    bytes[50] ^= 1;
+    folder.write(&file, &bytes);
+    folder
+        .run("dedup-report --from prints")
+        .code(1)
+        .says(&format!(
+            "hint: remove {file} and run vdisk fingerprint again"
+        ));
+    let again = run();
+    assert_eq!(actions(&again.json())["a.raw"], "read");
+    again.says("pages: do not match their digest");
+    assert_eq!(
+        plain(&rows(&folder, &report, "a.raw")),
+        blocks(&folder.read("a.raw"))
+    );
+    assert_eq!(actions(&run().json())["a.raw"], "unchanged");
+}
+
+#[test]
 fn a_run_that_was_killed_is_continued() {
     stopped_by("-KILL");
 }

@@ -285,17 +285,90 @@ fn what_does_not_fit_together_is_left_out() {
 }
 
 #[test]
+fn a_folder_has_blocks_of_one_size() {
+    let folder = Folder::new();
+    folder.write("a.raw", &noise(1, MIB));
+    folder.run("dedup-report a.raw --cache fp").code(0);
+    for verb in ["fingerprint a.raw -o fp", "dedup-report a.raw --cache fp"] {
+        folder
+            .run(&format!("{verb} --block-size 6K"))
+            .code(2)
+            .says("fp: holds fingerprints of blocks of 4 KiB; use another folder for 6 KiB");
+        folder.run(verb).code(0);
+    }
+    folder.run("dedup-report --from fp").code(0);
+}
+
+#[test]
+fn nothing_found_is_an_error() {
+    let folder = Folder::new();
+    for name in ["empty", "notes", "full"] {
+        fs::create_dir(folder.path(name)).unwrap();
+    }
+    folder.write("notes/note.txt", b"no image");
+    folder.write("full/broken.vmdk", b"KDMV");
+    for verb in ["dedup-report", "fingerprint -o fp"] {
+        for name in ["empty", "notes"] {
+            folder
+                .run(&format!("{verb} {name}"))
+                .code(2)
+                .says(&format!("{name}: no images found"));
+        }
+        folder
+            .run(&format!("{verb} full"))
+            .code(1)
+            .says("full/broken.vmdk")
+            .says("none of the images could be read");
+    }
+    folder
+        .run("dedup-report --from empty --from fp")
+        .code(2)
+        .says("empty, fp: no fingerprints there; vdisk fingerprint makes them");
+}
+
+#[test]
+fn shared_storage_is_warned_of() {
+    let folder = Folder::new();
+    for host in ["east", "west"] {
+        for (path, blocks) in [("/vm/a.raw", 8), ("/vm/b.raw", 4)] {
+            let contents: Vec<_> = (0..blocks).map(|_| Some(1)).collect();
+            write(&folder, host, header(host, path, blocks), &contents);
+        }
+    }
+    let warning = "east:/vm/a.raw and west:/vm/a.raw look like one file on shared storage, counted twice; other such pairs: 1";
+    folder
+        .run("dedup-report --from east --from west")
+        .code(0)
+        .says(warning);
+    let run = folder.run("dedup-report --from east").code(0);
+    assert_eq!(run.err, "");
+}
+
+/// The names of the files begin with those of the images, not with their folders'.
+#[test]
+fn images_are_in_the_order_of_their_names() {
+    let folder = Folder::new();
+    let paths = ["/a/z.raw", "/b/a.raw", "/b/b/c.raw", "/c.raw"];
+    for (blocks, path) in (1..).zip(paths) {
+        let contents: Vec<_> = (0..blocks).map(|_| Some(1)).collect();
+        write(&folder, "fp", header("h", path, blocks), &contents);
+    }
+    let report = folder.run("dedup-report --from fp --json").code(0).json();
+    assert_eq!(names(&report, "images"), paths);
+}
+
+#[test]
 fn blocks_of_several_sizes_are_no_farm() {
     let folder = Folder::new();
     folder.write("a.raw", &noise(1, MIB));
     folder.run("fingerprint a.raw -o fp").code(0);
     folder
-        .run("fingerprint a.raw -o fp --block-size 512")
+        .run("fingerprint a.raw -o fine --block-size 512")
         .code(0);
     folder
-        .run("dedup-report --from fp")
+        .run("dedup-report --from fp --from fine")
         .code(2)
-        .says("blocks of 512 bytes and of 4 KiB")
+        .says("blocks of 512 bytes (in fine) and of 4 KiB (in fp)")
         .says("--block-size");
     folder
         .run("dedup-report --from nowhere")

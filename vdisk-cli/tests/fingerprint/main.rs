@@ -114,13 +114,11 @@ fn images_become_the_blocks_of_what_they_read_as() {
         );
     }
     assert_eq!(report["skipped"], 0);
-    // Of another unit, in the same folder.
-    let coarse = folder
-        .run("fingerprint a.raw -o prints --block-size 512 --json")
+    let fine = folder
+        .run("fingerprint a.raw -o fine --block-size 512 --json")
         .code(0)
         .json();
-    assert_eq!(coarse["unit"], 512);
-    assert_eq!(column(&coarse, "action")["a.raw"], "read");
+    assert_eq!(fine["unit"], 512);
     let again = folder.run("fingerprint . -o prints --json").code(0).json();
     assert!(
         actions(&again).values().all(|a| a == "unchanged"),
@@ -163,6 +161,101 @@ fn clones_share_the_file_of_their_base() {
         );
         let disk = folder.read("base.raw");
         assert_eq!(plain(&rows(&folder, &report, "base.vmdk")), blocks(&disk));
+    }
+}
+
+#[test]
+fn progress_says_how_far_the_run_is() {
+    let folder = Folder::new();
+    for (seed, name) in (1..).zip(["a.raw", "b.raw", "c.raw"]) {
+        folder.write(name, &noise(seed, MIB));
+    }
+    folder.run("fingerprint b.raw -o prints").code(0);
+    let run = folder.run("fingerprint . -o prints --progress json");
+    let run = run.code(0).says("\"scan 1 of 3\"").says("\"scan 3 of 3\"");
+    assert!(!run.err.contains("2 of 3"), "{run:#?}");
+}
+
+/// A folder on the command line is meant with all that lies in it.
+#[test]
+fn clones_lie_in_folders_below_their_base() {
+    let folder = Folder::new();
+    for name in ["farm", "farm/dev", "farm/gold"] {
+        fs::create_dir(folder.path(name)).unwrap();
+    }
+    folder.write("base.raw", &noise(1, MIB));
+    for base in ["farm/base.vmdk", "farm/gold/base.vhd"] {
+        folder.run(&format!("convert base.raw -o {base}")).code(0);
+        let clone = format!("farm/dev/{}", base.rsplit('/').next().unwrap());
+        let clone = clone.replace("base", "clone");
+        folder
+            .run(&format!("clone {base} -o {clone} --allow-path farm"))
+            .code(0);
+    }
+    let all = ["base.vhd", "base.vmdk", "clone.vhd", "clone.vmdk"];
+    for verb in ["fingerprint farm -o prints", "dedup-report farm"] {
+        let report = folder.run(&format!("{verb} --json")).code(0).json();
+        let paths = column(&report, "path");
+        let found: Vec<&String> = paths.keys().collect();
+        assert_eq!(found, all, "{verb}");
+        assert_eq!(report["errors"], serde_json::json!([]), "{verb}");
+    }
+    // A file alone may not refer to what nobody named.
+    for verb in ["fingerprint -o alone", "dedup-report"] {
+        let run = folder.run(&format!("{verb} farm/dev/clone.vmdk farm/gold"));
+        run.code(1)
+            .says("lies outside the folders it may come from")
+            .says("hint: --allow-path DIR");
+    }
+    folder
+        .run("dedup-report farm/dev/clone.vmdk farm/gold --allow-path farm")
+        .code(0);
+}
+
+/// What lies outside the folders stays out of reach, whatever an image says.
+#[test]
+fn a_link_to_an_extent_elsewhere_is_not_followed() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("farm/dev")).unwrap();
+    folder.write("secret.raw", &noise(1, MIB));
+    folder.write("farm/shared.raw", &noise(2, MIB));
+    let disk = |extent: &str| {
+        format!(
+            "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n\
+             createType=\"monolithicFlat\"\n\nRW 2048 FLAT \"{extent}\" 0\n"
+        )
+    };
+    folder.write("farm/dev/in.vmdk", disk("../shared.raw").as_bytes());
+    folder.write("farm/dev/out.vmdk", disk("../../secret.raw").as_bytes());
+    // A namesake in the folder is another file.
+    folder.write("farm/dev/lost.vmdk", disk("shared.raw").as_bytes());
+    let report = folder.run("dedup-report farm --json").code(1).json();
+    let found = column(&report, "path");
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["in.vmdk"]);
+    let errors = report["errors"].as_array().unwrap();
+    let error = |n: usize| errors[n]["error"].as_str().unwrap();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(error(0).contains("lost.vmdk") && error(0).contains("was not found"));
+    assert!(error(1).contains("out.vmdk") && error(1).contains("lies outside"));
+}
+
+#[test]
+fn links_and_other_things_are_counted_as_skipped() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("farm/sub")).unwrap();
+    folder.write("elsewhere.raw", &noise(1, MIB));
+    folder.write("farm/a.raw", &noise(2, MIB));
+    folder.write("farm/sub/note.txt", b"no image");
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.path(name)).unwrap();
+    link("../elsewhere.raw", "farm/link.raw");
+    link("nowhere", "farm/dangling.raw");
+    link("farm", "other");
+    folder.shell("mkfifo farm/pipe.raw").code(0);
+    for name in ["farm", "other"] {
+        let args = format!("fingerprint {name} -o prints --json");
+        let report = folder.run(&args).code(0).json();
+        assert_eq!(actions(&report).keys().collect::<Vec<_>>(), ["a.raw"]);
+        assert_eq!(report["skipped"], 4, "{name}");
     }
 }
 

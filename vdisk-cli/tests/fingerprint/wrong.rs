@@ -86,6 +86,10 @@ fn what_cannot_be_read_is_left_out_with_all_over_it() {
         "{gone}"
     );
     run.says("is not there any more");
+    folder
+        .run("dedup-report other.vmdk --cache prints")
+        .code(0)
+        .says("is not there any more");
 }
 
 /// An extent that ends too early is a part of the image, and no parent.
@@ -114,7 +118,10 @@ fn a_folder_that_cannot_be_written_is_an_error() {
     let folder = Folder::new();
     folder.write("a.raw", &noise(1, MIB));
     folder.write("file", b"");
-    folder.run("fingerprint a.raw -o file").code(2).says("file");
+    folder
+        .run("fingerprint a.raw -o file")
+        .code(2)
+        .says("file: is a file, not a folder");
     folder
         .run("fingerprint a.raw -o prints --block-size 1000")
         .code(2)
