@@ -135,3 +135,28 @@ fn clones_with_their_partitions_at_one_place_still_share_their_base() {
     assert!(shifted.nodes.iter().all(|n| n.size == (1 << 20) + 512));
     assert!(farm.shifted(512).is_none());
 }
+
+#[test]
+fn a_second_count_is_about_the_same_images() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path();
+    let line = Line::parse_from(["vdisk", "--quiet"]);
+    let ui = Ui::new(&line.global);
+    for (name, number) in [("one.vmdk", 1), ("two.vmdk", 2)] {
+        vmdk(&path.join(name), number, None);
+    }
+    let mut farm = Farm::find(&[path.to_owned()], 4096, &line.input, &ui).unwrap();
+    let keep = |farm: &mut Farm, to: &str| {
+        let folder = Folder::open(&path.join(to), true).unwrap();
+        farm.keep(folder, &line.input, &ui, &mut |_| {}).unwrap();
+        farm.errors.clone()
+    };
+    assert!(keep(&mut farm, "first").is_empty());
+    assert!(keep(&mut farm.shifted(4096).unwrap(), "second").is_empty());
+    // The same file of the same size, with other contents.
+    vmdk(&path.join("two.vmdk"), 3, None);
+    let errors = keep(&mut farm.shifted(4096).unwrap(), "third");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].path.ends_with("two.vmdk"), "{errors:?}");
+    assert!(errors[0].error.contains("was changed"), "{errors:?}");
+}

@@ -27,7 +27,7 @@ fn layer(folder: &Folder, name: &str, own: (usize, &[u8]), parent: Option<(&str,
         };
         (&zeros as &dyn Disk, spec)
     });
-    let seed = name.bytes().map(u32::from).sum::<u32>() as u8;
+    let seed = name.bytes().fold(0, u8::wrapping_add);
     let bytes = testing::image(format, &format.subformats()[0], &disk, parent, seed).unwrap();
     folder.write(name, &bytes);
     match testing::open_bytes(format, bytes).unwrap().facts().identity {
